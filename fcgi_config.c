@@ -1,0 +1,395 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_config.c - directives, defaults, merging, and the check of every
+ * address at startup; the contract is in fcgi_config.h. It reads two things
+ * of core's: the configuration tree, for addresses as they were written, and
+ * core's per-directory settings, for the section a SetHandler stands in.
+ */
+#include "fcgi_config.h"
+
+#include <apr_hash.h>
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include <ap_expr.h>
+#include <http_core.h>
+#include <http_log.h>
+#include <util_cfgtree.h>
+
+APLOG_USE_MODULE(fastcgi_handler);
+
+#define UNSET (-1)
+
+static const fcgi_dir_config defaults = {
+    .connect_timeout = APR_USEC_PER_SEC * 5,
+    .timeout = APR_USEC_PER_SEC * 60,
+    .first_byte_timeout = 0,
+    .total_timeout = 0,
+    .max_header_size = 64 * 1024,
+    .ignore_client_abort = 0,
+};
+
+/* An address of the configuration files. */
+typedef struct known_address {
+    fcgi_backend *backend;
+    int lowered;   /* named where httpd lower-cases: AddHandler, RewriteRule */
+    int ambiguous; /* another address differs only in upper and lower case */
+} known_address;
+
+/* Lower-cased handler name -> known_address. Made by fcgi_config_check(),
+ * lives in pconf, only read afterwards. */
+static apr_hash_t *known_addresses;
+
+void *fcgi_config_create_dir(apr_pool_t *pool, char *dir)
+{
+    fcgi_dir_config *conf = apr_palloc(pool, sizeof(*conf));
+
+    (void)dir;
+    conf->connect_timeout = UNSET;
+    conf->timeout = UNSET;
+    conf->first_byte_timeout = UNSET;
+    conf->total_timeout = UNSET;
+    conf->max_header_size = UNSET;
+    conf->ignore_client_abort = UNSET;
+    return conf;
+}
+
+#define MERGE(field) (add->field == UNSET ? base->field : add->field)
+
+static fcgi_dir_config *merge(apr_pool_t *pool, const fcgi_dir_config *base,
+                              const fcgi_dir_config *add)
+{
+    fcgi_dir_config *conf = apr_palloc(pool, sizeof(*conf));
+
+    conf->connect_timeout = MERGE(connect_timeout);
+    conf->timeout = MERGE(timeout);
+    conf->first_byte_timeout = MERGE(first_byte_timeout);
+    conf->total_timeout = MERGE(total_timeout);
+    conf->max_header_size = MERGE(max_header_size);
+    conf->ignore_client_abort = MERGE(ignore_client_abort);
+    return conf;
+}
+
+void *fcgi_config_merge_dir(apr_pool_t *pool, void *base, void *add)
+{
+    return merge(pool, base, add);
+}
+
+const fcgi_dir_config *fcgi_config_settings(request_rec *r)
+{
+    return merge(r->pool, &defaults,
+                 ap_get_module_config(r->per_dir_config,
+                                      &fastcgi_handler_module));
+}
+
+static void *field_at(void *conf, const cmd_parms *cmd)
+{
+    return (char *)conf + (apr_size_t)cmd->info;
+}
+
+/* Sets a time field. httpd's syntax: a number and ms, s (default), min, h. */
+static const char *set_limit(cmd_parms *cmd, void *conf, const char *arg)
+{
+    apr_interval_time_t *field = field_at(conf, cmd);
+
+    if (!apr_isdigit(*arg)
+        || ap_timeout_parameter_parse(arg, field, "s") != APR_SUCCESS
+        || *field <= 0) {
+        return apr_psprintf(cmd->pool,
+                            "%s: '%s' is not a time above zero; write a "
+                            "number and ms, s, min or h, like 5, 500ms, 2min",
+                            cmd->cmd->name, arg);
+    }
+    return NULL;
+}
+
+/* Sets a time field that can also be off. */
+static const char *set_limit_or_off(cmd_parms *cmd, void *conf,
+                                    const char *arg)
+{
+    if (!strcasecmp(arg, "off")) {
+        *(apr_interval_time_t *)field_at(conf, cmd) = 0;
+        return NULL;
+    }
+    return set_limit(cmd, conf, arg);
+}
+
+/* Sets a size field: bytes, or with K or M. */
+static const char *set_size(cmd_parms *cmd, void *conf, const char *arg)
+{
+    apr_off_t *field = field_at(conf, cmd);
+    const apr_off_t lowest = 256, highest = 1024 * 1024 * 1024;
+    char *end;
+
+    if (apr_isdigit(*arg)
+        && apr_strtoff(field, arg, &end, 10) == APR_SUCCESS
+        && *field <= highest) {
+        if (apr_toupper(*end) == 'K') {
+            *field *= 1024;
+            end++;
+        }
+        else if (apr_toupper(*end) == 'M') {
+            *field *= 1024 * 1024;
+            end++;
+        }
+        if (!*end && *field >= lowest && *field <= highest) {
+            return NULL;
+        }
+    }
+    return apr_psprintf(cmd->pool,
+                        "%s: '%s' is not a size from 256 bytes to 1024M; "
+                        "write a number, alone or with K or M, like 64K",
+                        cmd->cmd->name, arg);
+}
+
+/*
+ * Remembers an address of the configuration files. Returns NULL or what is
+ * wrong with it.
+ */
+static const char *know_address(apr_pool_t *pool, const char *handler,
+                                int lowered)
+{
+    char *key = apr_pstrdup(pool, handler);
+    known_address *known;
+    fcgi_backend *backend;
+    const char *problem = fcgi_backend_parse(pool, handler, &backend);
+
+    if (problem) {
+        return problem;
+    }
+    ap_str_tolower(key);
+    known = apr_hash_get(known_addresses, key, APR_HASH_KEY_STRING);
+    if (!known) {
+        known = apr_pcalloc(pool, sizeof(*known));
+        known->backend = backend;
+        known->lowered = lowered;
+        apr_hash_set(known_addresses, key, APR_HASH_KEY_STRING, known);
+    }
+    else if (strcmp(known->backend->name, backend->name)) {
+        known->ambiguous = 1;
+    }
+    known->lowered |= lowered;
+    if (backend->path && known->ambiguous && known->lowered) {
+        return apr_psprintf(pool,
+                            "'%s' and '%s' differ only in upper and lower "
+                            "case, which httpd does not keep for AddHandler "
+                            "and RewriteRule; rename one socket",
+                            known->backend->name, backend->name);
+    }
+    return NULL;
+}
+
+/* The value of the H= or handler= flag in RewriteRule's "[flags]", or NULL. */
+static const char *handler_flag(apr_pool_t *pool, const char *args)
+{
+    char *flags, *flag, *last;
+
+    ap_getword_conf(pool, &args);
+    ap_getword_conf(pool, &args);
+    flags = ap_getword_conf(pool, &args);
+    if (flags[0] != '[' || flags[strlen(flags) - 1] != ']') {
+        return NULL;
+    }
+    flags[strlen(flags) - 1] = '\0';
+    for (flag = apr_strtok(flags + 1, ",", &last); flag;
+         flag = apr_strtok(NULL, ",", &last)) {
+        char *value = strchr(flag, '=');
+
+        while (*flag == ' ') {
+            flag++;
+        }
+        if (value
+            && (!strncasecmp(flag, "H=", 2)
+                || !strncasecmp(flag, "handler=", 8))) {
+            return value + 1;
+        }
+    }
+    return NULL;
+}
+
+/* Checks one directive. Returns NULL or what is wrong with its address. */
+static const char *check_directive(apr_pool_t *pool,
+                                   const ap_directive_t *directive)
+{
+    const char *args = directive->args;
+    const char *handler;
+    int lowered = 1;
+
+    if (!strcasecmp(directive->directive, "SetHandler")) {
+        handler = ap_getword_conf(pool, &args);
+        lowered = 0;
+    }
+    else if (!strcasecmp(directive->directive, "AddHandler")) {
+        handler = ap_getword_conf(pool, &args);
+    }
+    else if (!strcasecmp(directive->directive, "RewriteRule")) {
+        handler = handler_flag(pool, args);
+    }
+    else {
+        return NULL;
+    }
+    if (!fcgi_backend_is_ours(handler) || strpbrk(handler, "%$")) {
+        return NULL; /* another's, or known only when a request is here */
+    }
+    return know_address(pool, handler, lowered);
+}
+
+static int check_tree(apr_pool_t *pool, const ap_directive_t *directive)
+{
+    int status = OK;
+
+    for (; directive && status == OK; directive = directive->next) {
+        const char *problem = check_directive(pool, directive);
+
+        if (problem) {
+            ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, 0, NULL,
+                         FCGI_LOGNO("20") "Syntax error on line %d of %s: "
+                                          "%s %s: %s",
+                         directive->line_num, directive->filename,
+                         directive->directive, directive->args, problem);
+            return HTTP_INTERNAL_SERVER_ERROR;
+        }
+        status = check_tree(pool, directive->first_child);
+    }
+    return status;
+}
+
+int fcgi_config_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                      server_rec *s)
+{
+    (void)plog;
+    (void)ptemp;
+    (void)s;
+    known_addresses = apr_hash_make(pconf);
+    return check_tree(pconf, ap_conftree);
+}
+
+/* The SetHandler in force for these settings, or NULL. */
+static const ap_expr_info_t *set_handler_of(ap_conf_vector_t *settings)
+{
+    const core_dir_config *core = ap_get_core_module_config(settings);
+
+    return core ? core->expr_handler : NULL;
+}
+
+/* r->handler as SetHandler has it, before httpd lower-cased it; NULL if
+ * r->handler is not from SetHandler. */
+static const char *set_handler_value(request_rec *r)
+{
+    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
+    const char *error = NULL;
+    const char *value;
+
+    if (!expr) {
+        return NULL;
+    }
+    value = ap_expr_str_exec(r, expr, &error);
+    return !error && value && !strcasecmp(value, r->handler) ? value : NULL;
+}
+
+const char *fcgi_config_backend(request_rec *r, const fcgi_backend **backend)
+{
+    const char *exact = set_handler_value(r);
+    char *key = apr_pstrdup(r->pool, r->handler);
+    fcgi_backend *parsed;
+    const char *problem;
+    known_address *known;
+
+    ap_str_tolower(key);
+    known = apr_hash_get(known_addresses, key, APR_HASH_KEY_STRING);
+    if (known && !known->ambiguous && !exact) {
+        *backend = known->backend;
+        return NULL;
+    }
+    problem = fcgi_backend_parse(r->pool, exact ? exact : r->handler, &parsed);
+    if (!problem) {
+        *backend = parsed;
+    }
+    return problem;
+}
+
+/* True if this SetHandler stands in a section or in an <If> inside it. */
+static int section_has(ap_conf_vector_t *section, const ap_expr_info_t *expr)
+{
+    const core_dir_config *core = ap_get_core_module_config(section);
+    int i;
+
+    if (!core || core->expr_handler == expr) {
+        return core != NULL;
+    }
+    for (i = 0; core->sec_if && i < core->sec_if->nelts; i++) {
+        if (section_has(APR_ARRAY_IDX(core->sec_if, i, ap_conf_vector_t *),
+                        expr)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The path of a Location section that holds for r, as a script's name. */
+static const char *location_path(request_rec *r, ap_conf_vector_t *section)
+{
+    const core_dir_config *core = ap_get_core_module_config(section);
+    apr_size_t len = strlen(core->d);
+
+    if (core->r || core->d_is_fnmatch) {
+        return "";
+    }
+    while (len && core->d[len - 1] == '/') {
+        len--;
+    }
+    return strncmp(core->d, r->uri, len) ? ""
+                                         : apr_pstrmemdup(r->pool, core->d,
+                                                          len);
+}
+
+const char *fcgi_config_location(request_rec *r)
+{
+    const core_server_config *server =
+        ap_get_core_module_config(r->server->module_config);
+    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
+    int i;
+
+    if (!expr || !set_handler_value(r)) {
+        return NULL;
+    }
+    for (i = 0; i < server->sec_url->nelts; i++) {
+        ap_conf_vector_t *section =
+            APR_ARRAY_IDX(server->sec_url, i, ap_conf_vector_t *);
+
+        if (section_has(section, expr)) {
+            return location_path(r, section);
+        }
+    }
+    return section_has(r->server->lookup_defaults, expr) ? "" : NULL;
+}
+
+#define FIELD(name) ((void *)APR_OFFSETOF(fcgi_dir_config, name))
+#define IN_SERVER_AND_SECTIONS (RSRC_CONF | ACCESS_CONF)
+
+const command_rec fcgi_config_commands[] = {
+    AP_INIT_TAKE1("FcgiConnectTimeout", set_limit, FIELD(connect_timeout),
+                  IN_SERVER_AND_SECTIONS,
+                  "how long to try to get a connection (default 5s)"),
+    AP_INIT_TAKE1("FcgiTimeout", set_limit, FIELD(timeout),
+                  IN_SERVER_AND_SECTIONS,
+                  "how long no byte may move in either direction "
+                  "(default 60s)"),
+    AP_INIT_TAKE1("FcgiFirstByteTimeout", set_limit_or_off,
+                  FIELD(first_byte_timeout), IN_SERVER_AND_SECTIONS,
+                  "how long to wait for the first byte of the answer, or off "
+                  "(default)"),
+    AP_INIT_TAKE1("FcgiTotalTimeout", set_limit_or_off, FIELD(total_timeout),
+                  IN_SERVER_AND_SECTIONS,
+                  "how long a whole exchange may take, or off (default)"),
+    AP_INIT_TAKE1("FcgiMaxHeaderSize", set_size, FIELD(max_header_size),
+                  IN_SERVER_AND_SECTIONS,
+                  "the largest header block an application may answer with "
+                  "(default 64K)"),
+    AP_INIT_FLAG("FcgiIgnoreClientAbort", ap_set_flag_slot,
+                 FIELD(ignore_client_abort), OR_FILEINFO,
+                 "On: the application may finish when the client has gone "
+                 "(default Off)"),
+    {NULL, {NULL}, NULL, 0, RAW_ARGS, NULL},
+};

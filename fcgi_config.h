@@ -1,0 +1,65 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_config.h - the directives, their defaults, and what the server's
+ * configuration says about handlers: which address a request means and which
+ * Location set it. Knows no sockets and runs no request.
+ */
+#ifndef FCGI_CONFIG_H
+#define FCGI_CONFIG_H
+
+#include <httpd.h>
+#include <http_config.h>
+
+#include "fcgi_backend.h"
+
+/* The module, for its slot in configuration vectors. */
+extern module AP_MODULE_DECLARE_DATA fastcgi_handler_module;
+
+/* Every log message starts with a stable id that README.rst explains. */
+#define FCGI_LOGNO(number) "FCGI" number ": "
+
+/* Settings of a directory; -1 is unset. Times in microseconds, 0 is off. */
+typedef struct fcgi_dir_config {
+    apr_interval_time_t connect_timeout;    /* getting a connection */
+    apr_interval_time_t timeout;            /* no byte in any direction */
+    apr_interval_time_t first_byte_timeout; /* request sent, no answer */
+    apr_interval_time_t total_timeout;      /* the whole exchange */
+    apr_off_t max_header_size;              /* bytes of a header block */
+    int ignore_client_abort;                /* 0 or 1 */
+} fcgi_dir_config;
+
+extern const command_rec fcgi_config_commands[];
+
+void *fcgi_config_create_dir(apr_pool_t *pool, char *dir);
+void *fcgi_config_merge_dir(apr_pool_t *pool, void *base, void *add);
+
+/* The settings in force for r, with defaults filled in; in r->pool. */
+const fcgi_dir_config *fcgi_config_settings(request_rec *r);
+
+/*
+ * A check_config hook: parses every address of ours in the configuration
+ * (SetHandler, AddHandler, RewriteRule's H flag) and remembers it. Returns
+ * OK, or logs file, line and what to write instead, and returns
+ * HTTP_INTERNAL_SERVER_ERROR.
+ */
+int fcgi_config_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                      server_rec *s);
+
+/*
+ * The backend that r->handler, a handler of ours, means. httpd lower-cases
+ * handler names on some ways; the spelling of the configuration is restored.
+ * Returns NULL, or a sentence that says what is wrong with the address.
+ */
+const char *fcgi_config_backend(request_rec *r, const fcgi_backend **backend);
+
+/*
+ * The URL path below which r's handler was set: the path of the <Location>
+ * that has the SetHandler, without a final slash; "" for "/", for a Location
+ * with wildcards, a LocationMatch, and a SetHandler outside of all sections.
+ * NULL if the handler came from anywhere else (files, directories,
+ * AddHandler, mod_rewrite): then only a regular file is a script.
+ */
+const char *fcgi_config_location(request_rec *r);
+
+#endif

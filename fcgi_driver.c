@@ -1,0 +1,105 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_driver.c - the one place where a thread waits on the network for an
+ * exchange. What to wait for is the exchange's word; knows no FastCGI.
+ */
+#include "fcgi_driver.h"
+
+#include <apr_poll.h>
+
+#include <http_core.h>
+
+/* An HTTP/2 stream has no socket of its own to wait on; so often it is
+ * looked at: while its body comes (from, doubling, to), and for its end. */
+#define BODY_TICK_FIRST apr_time_from_msec(1)
+#define BODY_TICK_LAST  apr_time_from_msec(16)
+#define END_TICK        apr_time_from_msec(250)
+
+/* How long to wait at the most, in microseconds; -1: no limit. */
+static apr_interval_time_t time_left(const fcgi_exchange *ex)
+{
+    apr_interval_time_t left;
+
+    if (!ex->wake_at) {
+        return -1;
+    }
+    left = ex->wake_at - apr_time_now();
+    /* poll() counts in milliseconds; rounding up avoids empty rounds */
+    return left <= 0 ? 0 : left + apr_time_from_msec(1) - 1;
+}
+
+static void add(apr_pollfd_t *pfd, apr_socket_t *socket, apr_int16_t events)
+{
+    pfd->p = NULL;
+    pfd->desc_type = APR_POLL_SOCKET;
+    pfd->desc.s = socket;
+    pfd->reqevents = events;
+    pfd->rtnevents = 0;
+    pfd->client_data = NULL;
+}
+
+static int ready_of(const apr_pollfd_t *pfds, int count)
+{
+    const apr_int16_t ended = APR_POLLERR | APR_POLLHUP | APR_POLLNVAL;
+    int ready = 0;
+
+    if (pfds[0].rtnevents & (APR_POLLIN | ended)) {
+        ready |= FCGI_WANTS_READ;
+    }
+    if (pfds[0].rtnevents & (APR_POLLOUT | ended)) {
+        ready |= FCGI_WANTS_WRITE;
+    }
+    if (count > 1 && pfds[1].rtnevents) {
+        ready |= FCGI_WANTS_CLIENT;
+    }
+    return ready;
+}
+
+/* Waits once for what ex wants, at most tick if that is not 0. */
+static void wait_once(fcgi_exchange *ex, apr_interval_time_t tick)
+{
+    apr_interval_time_t timeout = time_left(ex);
+    apr_pollfd_t pfds[2];
+    apr_int32_t count = 1, signalled;
+    apr_status_t rv;
+
+    add(&pfds[0], ex->conn->socket,
+        APR_POLLIN | (ex->wants & FCGI_WANTS_WRITE ? APR_POLLOUT : 0));
+    if (ex->wants & FCGI_WANTS_CLIENT && !tick) {
+        add(&pfds[count++], ap_get_conn_socket(ex->r->connection),
+            APR_POLLIN);
+    }
+    if (tick && (timeout < 0 || timeout > tick)) {
+        timeout = tick;
+    }
+    rv = apr_poll(pfds, count, &signalled, timeout);
+    if (rv == APR_SUCCESS) {
+        fcgi_exchange_ready(ex, ready_of(pfds, count));
+    }
+    else if (!APR_STATUS_IS_TIMEUP(rv) && !APR_STATUS_IS_EINTR(rv)) {
+        fcgi_exchange_ready(ex, FCGI_WANTS_READ); /* reading tells why */
+    }
+    if (tick) {
+        fcgi_exchange_ready(ex, FCGI_WANTS_CLIENT);
+    }
+}
+
+fcgi_outcome fcgi_driver_run(fcgi_exchange *ex)
+{
+    apr_interval_time_t tick = BODY_TICK_FIRST;
+    apr_time_t last_moved = ex->last_moved;
+    int has_socket = !ex->r->connection->master;
+
+    while (fcgi_exchange_step(ex) == FCGI_OUTCOME_PENDING) {
+        if (ex->last_moved != last_moved) {
+            last_moved = ex->last_moved;
+            tick = BODY_TICK_FIRST;
+        }
+        else if (tick < BODY_TICK_LAST) {
+            tick *= 2;
+        }
+        wait_once(ex, has_socket ? 0 : ex->body_done ? END_TICK : tick);
+    }
+    return ex->result.outcome;
+}

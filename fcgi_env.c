@@ -1,0 +1,191 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_env.c - the variables of a request; the contract is in fcgi_env.h.
+ * Core makes them as for any CGI script (ap_add_common_vars,
+ * ap_add_cgi_vars); what is changed afterwards stands in adjust().
+ */
+#include "fcgi_env.h"
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include <http_core.h>
+#include <util_script.h>
+
+#include "fcgi_config.h"
+#include "fcgi_record.h"
+
+static int map_virtual(request_rec *r, const char *location)
+{
+    r->path_info = r->uri + strlen(location);
+    r->filename = apr_pstrcat(r->pool, ap_document_root(r), location, NULL);
+    return OK;
+}
+
+static int map_file(request_rec *r, const char **why)
+{
+    if (r->finfo.filetype != APR_REG) {
+        *why = "there is no such file";
+        return HTTP_NOT_FOUND;
+    }
+    if (r->used_path_info == AP_REQ_REJECT_PATH_INFO && r->path_info
+        && *r->path_info) {
+        *why = "AcceptPathInfo Off refuses what follows the script's name";
+        return HTTP_NOT_FOUND;
+    }
+    return OK;
+}
+
+int fcgi_env_map(request_rec *r, const char **location, const char **why)
+{
+    int status;
+
+    *location = r->finfo.filetype == APR_REG ? NULL : fcgi_config_location(r);
+    status = *location ? map_virtual(r, *location) : map_file(r, why);
+    if (status == OK && r->path_info && strpbrk(r->path_info, "\r\n")) {
+        /* CVE-2019-11043: PHP-FPM counted wrongly where regular expressions
+         * stop at a line end; no application needs one in a path. */
+        *why = "there is a line end in PATH_INFO";
+        status = HTTP_NOT_FOUND;
+    }
+    return status;
+}
+
+/* The value of REDIRECT_name, or of REDIRECT_REDIRECT_name and so on. */
+static const char *get_redirected(request_rec *r, const char *name)
+{
+    const request_rec *prev = r->prev;
+    const char *value = NULL;
+
+    for (; prev && !value; prev = prev->prev) {
+        name = apr_pstrcat(r->pool, "REDIRECT_", name, NULL);
+        value = apr_table_get(r->subprocess_env, name);
+    }
+    return value;
+}
+
+/*
+ * PHP-FPM takes REDIRECT_URL together with PATH_INFO for an Action that
+ * names the PHP interpreter: it runs PATH_TRANSLATED as the script and drops
+ * PATH_INFO. That is right for a virtual script, and wrong where a rewrite
+ * rule led to a PHP file.
+ */
+static int php_misreads_redirect_url(request_rec *r)
+{
+    apr_size_t len = strlen(r->filename);
+
+    return r->path_info && *r->path_info && len >= 4
+           && !strcasecmp(r->filename + len - 4, ".php");
+}
+
+/* The late changes to core's variables. */
+static void adjust(request_rec *r, const char *location, apr_off_t body_len)
+{
+    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+    apr_table_t *env = r->subprocess_env;
+    const char *authorization;
+
+    if (location) {
+        apr_table_setn(env, "SCRIPT_NAME", location);
+        apr_table_setn(env, "PATH_INFO", r->path_info);
+    }
+    else if (php_misreads_redirect_url(r)) {
+        apr_table_unset(env, "REDIRECT_URL");
+    }
+
+    /* The transfer coding is undone here (RFC 9112, 6.1), and a length is
+     * sent once, as CONTENT_LENGTH. */
+    apr_table_unset(env, "HTTP_TRANSFER_ENCODING");
+    apr_table_unset(env, "HTTP_CONTENT_LENGTH");
+    if (body_len > 0) {
+        apr_table_setn(env, "CONTENT_LENGTH", apr_off_t_toa(r->pool, body_len));
+    }
+    else if (body_len == 0) {
+        const char *declared = apr_table_get(env, "CONTENT_LENGTH");
+
+        if (declared && strcmp(declared, "0")) {
+            apr_table_unset(env, "CONTENT_LENGTH");
+        }
+    }
+
+    /* What a SetEnvIf or RewriteRule recipe set before an internal redirect
+     * is meant for the script behind it, unless CGIPassAuth says no. */
+    authorization = get_redirected(r, "HTTP_AUTHORIZATION");
+    if (authorization && core->cgi_pass_auth != AP_CGI_PASS_AUTH_OFF
+        && !apr_table_get(env, "HTTP_AUTHORIZATION")) {
+        apr_table_setn(env, "HTTP_AUTHORIZATION", authorization);
+    }
+}
+
+/* A variable's name as CGI has it: letters, digits and underscores, and no
+ * digit first; the same that core does for CGI scripts. */
+static const char *clean_name(apr_pool_t *pool, const char *name)
+{
+    const char *from = name;
+    char *clean, *to;
+
+    if (!apr_isdigit(*from)) {
+        while (apr_isalnum(*from) || *from == '_') {
+            from++;
+        }
+        if (!*from) {
+            return name;
+        }
+    }
+    clean = apr_pstrdup(pool, name);
+    for (to = clean; *to; to++) {
+        if (!apr_isalnum(*to) || (to == clean && apr_isdigit(*to))) {
+            *to = '_';
+        }
+    }
+    return clean;
+}
+
+/* The bytes all pairs take, or 0 if one is too long. */
+static apr_size_t measure(apr_pool_t *pool, const apr_array_header_t *pairs)
+{
+    const apr_table_entry_t *pair = (const apr_table_entry_t *)pairs->elts;
+    apr_size_t len = 0;
+    int i;
+
+    for (i = 0; i < pairs->nelts; i++, pair++) {
+        apr_size_t size = fcgi_pair_size(strlen(clean_name(pool, pair->key)),
+                                         strlen(pair->val));
+
+        if (!size || len + size < len) {
+            return 0;
+        }
+        len += size;
+    }
+    return len;
+}
+
+int fcgi_env_encode(request_rec *r, const char *location, apr_off_t body_len,
+                    fcgi_params *params)
+{
+    const apr_array_header_t *pairs;
+    const apr_table_entry_t *pair;
+    uint8_t *to;
+    int i;
+
+    ap_add_common_vars(r);
+    ap_add_cgi_vars(r);
+    adjust(r, location, body_len);
+
+    pairs = apr_table_elts(r->subprocess_env);
+    pair = (const apr_table_entry_t *)pairs->elts;
+    params->len = measure(r->pool, pairs);
+    if (!params->len) {
+        return 0;
+    }
+    params->bytes = apr_palloc(r->pool, params->len);
+    to = (uint8_t *)params->bytes;
+    for (i = 0; i < pairs->nelts; i++, pair++) {
+        const char *name = clean_name(r->pool, pair->key);
+
+        to = fcgi_put_pair(to, name, strlen(name), pair->val,
+                           strlen(pair->val));
+    }
+    return 1;
+}

@@ -1,0 +1,111 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_exchange.h - one request on one connection, as a resumable object.
+ *
+ * fcgi_exchange_step() moves what can move at once and says what it waits
+ * for. It never waits for the application, and for the client only inside
+ * httpd's output filters; its state is in the struct, so any driver can go on
+ * with it: fcgi_driver.c waits in the worker thread. Knows no directives and
+ * no HTTP status.
+ */
+#ifndef FCGI_EXCHANGE_H
+#define FCGI_EXCHANGE_H
+
+#include <httpd.h>
+#include <apr_buckets.h>
+
+#include "fcgi_backend.h"
+#include "fcgi_outcome.h"
+#include "fcgi_record.h"
+#include "fcgi_response.h"
+
+/* Limits of an exchange in microseconds; 0 is off. */
+typedef struct fcgi_limits {
+    apr_interval_time_t idle;       /* no byte moved in any direction */
+    apr_interval_time_t first_byte; /* from the request's last byte */
+    apr_interval_time_t total;      /* from fcgi_exchange_create() */
+    int ignore_client_abort;        /* the application may finish alone */
+} fcgi_limits;
+
+/* What a pending exchange waits for, beside its wake_at. */
+#define FCGI_WANTS_READ   1 /* bytes from the application, or its close */
+#define FCGI_WANTS_WRITE  2 /* room towards the application */
+#define FCGI_WANTS_CLIENT 4 /* the client's body, or its going away */
+
+typedef struct fcgi_exchange {
+    request_rec *r;
+    fcgi_limits limits;
+    fcgi_response *response;
+    fcgi_conn *conn; /* held from start to the end; NULL outside */
+    fcgi_result result;
+    int tries;           /* connections that were asked for */
+    uint32_t app_status; /* of FCGI_END_REQUEST */
+
+    /* from the application */
+    fcgi_reader reader;
+    apr_bucket *buffer; /* heap bucket that is read into; NULL: none yet */
+
+    /* to the application */
+    apr_bucket_brigade *out; /* records, in order */
+    apr_size_t out_len;      /* bytes in out */
+    int write_failed;        /* it reads no more; its answer may be here */
+
+    /* from the client */
+    apr_bucket_brigade *body; /* as the input filters gave it, for a moment */
+    apr_off_t body_len;       /* bytes so far */
+    int body_done;            /* the last byte is here */
+    int watch_client;         /* its going away would show as readable */
+
+    /* readiness: 0 after an attempt that would have waited */
+    int readable;
+    int writable;
+    int client_ready;
+
+    /* what it waits for: set when a step ends with FCGI_OUTCOME_PENDING */
+    int wants;
+    apr_time_t wake_at; /* when to step at the latest; 0: never */
+
+    /* progress */
+    int moved; /* in this round of a step */
+    apr_time_t started;
+    apr_time_t last_moved;
+    apr_time_t last_read;
+    apr_time_t sent_at;         /* the request's last byte left; 0: not yet */
+    apr_time_t unflushed_since; /* first byte given to httpd unflushed; 0 */
+    apr_off_t bytes_in;         /* from the application */
+    apr_off_t bytes_out;        /* to the application */
+} fcgi_exchange;
+
+/* Makes an exchange for r that will ask backend. max_header_size bounds the
+ * answer's header block, in bytes. All lives in r->pool. */
+fcgi_exchange *fcgi_exchange_create(request_rec *r,
+                                    const fcgi_backend *backend,
+                                    const fcgi_limits *limits,
+                                    apr_size_t max_header_size);
+
+/*
+ * Takes what the client has sent of the body already, without waiting.
+ * Returns its length in bytes if that is all of it, else -1. A broken body
+ * ends the exchange: look at result.outcome.
+ */
+apr_off_t fcgi_exchange_prefetch(fcgi_exchange *ex);
+
+/*
+ * Takes over conn and prepares the request: BEGIN_REQUEST, then params (len
+ * bytes of name-value pairs, left where they are) as a PARAMS stream, then
+ * the body. The first step sends it.
+ */
+void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
+                         const char *params, apr_size_t len);
+
+/*
+ * Moves what can move. Returns FCGI_OUTCOME_PENDING with wants and wake_at
+ * set, or the outcome; then the connection is released.
+ */
+fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex);
+
+/* Tells what became ready: FCGI_WANTS_ flags. Then step. */
+void fcgi_exchange_ready(fcgi_exchange *ex, int ready);
+
+#endif

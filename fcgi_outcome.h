@@ -1,0 +1,48 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_outcome.h - how a request can end, in words all layers share.
+ *
+ * An outcome is set once, in the place that knows (backend, exchange or
+ * response), and turned into an HTTP status and a log line once, in
+ * mod_fastcgi_handler.c. Nothing here knows HTTP, FastCGI or sockets.
+ */
+#ifndef FCGI_OUTCOME_H
+#define FCGI_OUTCOME_H
+
+#include <apr_errno.h>
+
+typedef enum {
+    FCGI_OUTCOME_PENDING,      /* not ended yet */
+    FCGI_OUTCOME_DONE,         /* the application's answer is complete */
+    FCGI_OUTCOME_NO_CONNECT,   /* refused, missing, backlog full, unresolved */
+    FCGI_OUTCOME_TIMED_OUT,    /* one of the time limits */
+    FCGI_OUTCOME_BROKEN,       /* the application closed or reset too early */
+    FCGI_OUTCOME_MALFORMED,    /* bytes that are not FastCGI 1.0 */
+    FCGI_OUTCOME_BAD_HEADERS,  /* none, cut, invalid or too large */
+    FCGI_OUTCOME_OVERLOADED,   /* FCGI_OVERLOADED or FCGI_CANT_MPX_CONN */
+    FCGI_OUTCOME_UNKNOWN_ROLE, /* FCGI_UNKNOWN_ROLE, or no known status */
+    FCGI_OUTCOME_CLIENT_BAD,   /* the request body is broken or too large */
+    FCGI_OUTCOME_CLIENT_GONE,  /* nobody is left to answer */
+    FCGI_OUTCOME_COUNT
+} fcgi_outcome;
+
+/* Where a request was when it ended. */
+typedef enum {
+    FCGI_PHASE_RESOLVE, /* looking up a host name */
+    FCGI_PHASE_CONNECT, /* waiting for a connection */
+    FCGI_PHASE_SEND,    /* the request is not wholly written, no answer yet */
+    FCGI_PHASE_HEADERS, /* waiting for a whole header block */
+    FCGI_PHASE_BODY     /* the header block is here */
+} fcgi_phase;
+
+typedef struct fcgi_result {
+    fcgi_outcome outcome;
+    fcgi_phase phase;
+    apr_status_t rv;   /* the system's error, or APR_SUCCESS */
+    int client_status; /* CLIENT_BAD: 4xx, or AP_FILTER_ERROR if an answer
+                        * has been given already */
+    const char *why;   /* a phrase for the log, in the request's pool */
+} fcgi_result;
+
+#endif

@@ -1,0 +1,692 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_response.c - STDOUT to an HTTP answer, STDERR to the log; the
+ * contract is in fcgi_response.h. The header block is gathered whole, in
+ * bounded memory, before anything of it is believed: see gather(), parse()
+ * and begin(), in this order.
+ */
+#include "fcgi_response.h"
+
+#include <sys/socket.h>
+
+#include <apr_date.h>
+#include <apr_lib.h>
+#include <apr_portable.h>
+#include <apr_strings.h>
+
+#include <http_core.h>
+#include <http_log.h>
+#include <http_protocol.h>
+#include <http_request.h>
+#include <util_filter.h>
+
+#include "fcgi_config.h"
+
+APLOG_USE_MODULE(fastcgi_handler);
+
+/* Slices shorter than this are copied, so that a few bytes that a filter
+ * holds back do not hold a whole read buffer. */
+#define COPY_BELOW 4096
+
+#define FIRST_HEAD_SIZE 1024
+
+fcgi_response *fcgi_response_create(request_rec *r, const char *backend,
+                                    apr_size_t max_header_size)
+{
+    fcgi_response *response = apr_pcalloc(r->pool, sizeof(*response));
+
+    response->r = r;
+    response->backend = backend;
+    response->original_status = r->status;
+    response->max_header_size = max_header_size;
+    response->declared_len = -1;
+    response->bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    return response;
+}
+
+static fcgi_outcome refuse(fcgi_response *response, const char *why)
+{
+    response->why = why;
+    return FCGI_OUTCOME_BAD_HEADERS;
+}
+
+/* ---- gathering ---- */
+
+/* How many of len bytes belong to the header block: up to the blank line
+ * that ends it, and then *ended is set, or all. */
+static apr_size_t find_end(fcgi_response *response, const char *data,
+                           apr_size_t len, int *ended)
+{
+    apr_size_t i;
+
+    *ended = 0;
+    for (i = 0; i < len && !*ended; i++) {
+        if (data[i] != '\n') {
+            response->line_cr = data[i] == '\r';
+            response->line_len++;
+        }
+        else {
+            *ended = response->line_len == 0
+                     || (response->line_len == 1 && response->line_cr);
+            response->line_len = 0;
+        }
+    }
+    return i;
+}
+
+/* Appends to the header block; 0 if that would exceed its bound. */
+static int append(fcgi_response *response, const char *data, apr_size_t len)
+{
+    apr_size_t needed = response->head_len + len;
+
+    if (needed > response->max_header_size) {
+        return 0;
+    }
+    if (needed > response->head_size) {
+        apr_size_t size = FIRST_HEAD_SIZE;
+        char *head;
+
+        while (size < needed) {
+            size *= 2;
+        }
+        head = apr_palloc(response->r->pool, size + 1);
+        if (response->head_len) {
+            memcpy(head, response->head, response->head_len);
+        }
+        response->head = head;
+        response->head_size = size;
+    }
+    memcpy(response->head + response->head_len, data, len);
+    response->head_len = needed;
+    return 1;
+}
+
+/* ---- parsing ---- */
+
+/* Status: three digits from 100 to 599, then nothing or a reason (RFC 3875,
+ * 6.3.3). */
+static int parse_status(fcgi_response *response, const char *value)
+{
+    apr_size_t len = strlen(value);
+
+    if (len < 3 || !apr_isdigit(value[0]) || !apr_isdigit(value[1])
+        || !apr_isdigit(value[2]) || (len > 3 && value[3] != ' ')) {
+        return 0;
+    }
+    response->status = (value[0] - '0') * 100 + (value[1] - '0') * 10
+                       + (value[2] - '0');
+    response->reason = len > 4 ? value : NULL;
+    return response->status >= 100 && response->status <= 599;
+}
+
+/* Content-Length: digits; a second one must say the same (RFC 9110, 8.6). */
+static int parse_length(fcgi_response *response, const char *value)
+{
+    apr_off_t len;
+
+    if (!ap_parse_strict_length(&len, value)
+        || (response->declared_len >= 0 && response->declared_len != len)) {
+        return 0;
+    }
+    response->declared_len = len;
+    return 1;
+}
+
+static void trim_end(char *text)
+{
+    apr_size_t len = strlen(text);
+
+    while (len && (text[len - 1] == ' ' || text[len - 1] == '\t')) {
+        text[--len] = '\0';
+    }
+}
+
+/* Takes one line, without its end, apart. Returns NULL or what is wrong. */
+static const char *parse_line(fcgi_response *response, char *line)
+{
+    apr_pool_t *pool = response->r->pool;
+    char *value = strchr(line, ':');
+
+    if (!value) {
+        return apr_psprintf(pool, "a header line without a colon: '%.80s'",
+                            line);
+    }
+    *value++ = '\0';
+    value += strspn(value, " \t");
+    trim_end(value);
+    if (!*line || *ap_scan_http_token(line)) {
+        return apr_psprintf(pool, "an invalid header name: '%.80s'", line);
+    }
+    if (*ap_scan_http_field_content(value)) {
+        return apr_psprintf(pool, "a control character in header %.80s",
+                            line);
+    }
+    if (!ap_cstr_casecmp(line, "Status")) {
+        return parse_status(response, value)
+                   ? NULL
+                   : apr_psprintf(pool, "an invalid Status: '%.80s'", value);
+    }
+    if (!ap_cstr_casecmp(line, "Content-Length")) {
+        return parse_length(response, value)
+                   ? NULL
+                   : apr_psprintf(pool, "an invalid Content-Length: '%.80s'",
+                                  value);
+    }
+    apr_table_addn(response->fields, line, value);
+    return NULL;
+}
+
+/* Parses the gathered block. Returns NULL or what is wrong with it. */
+static const char *parse(fcgi_response *response)
+{
+    char *line = response->head;
+    char *end = response->head + response->head_len;
+    const char *problem = NULL;
+
+    response->fields = apr_table_make(response->r->pool, 16);
+    response->status = 0;
+    response->reason = NULL;
+    response->declared_len = -1;
+    if (memchr(line, '\0', response->head_len)) {
+        return "a NUL byte in the header block";
+    }
+    *end = '\0';
+    while (!problem && line < end) {
+        char *next = strchr(line, '\n');
+
+        *next++ = '\0';
+        if (next - line > 1 && next[-2] == '\r') {
+            next[-2] = '\0';
+        }
+        if (*line) {
+            problem = parse_line(response, line);
+        }
+        line = next;
+    }
+    if (!problem && apr_is_empty_table(response->fields) && !response->status
+        && response->declared_len < 0) {
+        problem = "no header at all";
+    }
+    return problem;
+}
+
+/* ---- beginning the answer ---- */
+
+/* Fields about one connection, which is not the client's (RFC 9110, 7.6.1);
+ * the framing towards the client is httpd's. */
+static int is_hop_by_hop(const char *name)
+{
+    static const char *const names[] = {
+        "Connection", "Keep-Alive", "Proxy-Connection",  "TE",
+        "Trailer",    "Upgrade",    "Transfer-Encoding", NULL};
+    int i;
+
+    for (i = 0; names[i]; i++) {
+        if (!ap_cstr_casecmp(name, names[i])) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Fields of which the last one counts; the others may come twice. */
+static int is_single(const char *name)
+{
+    static const char *const names[] = {"Location", "ETag", "Last-Modified",
+                                        "Content-Range", NULL};
+    int i;
+
+    for (i = 0; names[i]; i++) {
+        if (!ap_cstr_casecmp(name, names[i])) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int set_field(void *headers, const char *name, const char *value)
+{
+    if (is_single(name)) {
+        apr_table_setn(headers, name, value);
+    }
+    else if (!is_hop_by_hop(name)) {
+        apr_table_addn(headers, name, value);
+    }
+    return 1;
+}
+
+/* Sends a 1xx block on (RFC 9110, 15.2) and makes ready for the next. */
+static void send_interim(fcgi_response *response)
+{
+    request_rec *r = response->r;
+    apr_table_t *headers = r->headers_out;
+
+    if (!r->main) {
+        r->headers_out = apr_table_make(r->pool, 8);
+        apr_table_do(set_field, r->headers_out, response->fields, NULL);
+        r->status = response->status;
+        r->status_line = response->reason;
+        ap_send_interim_response(r, 1);
+        r->status = response->original_status;
+        r->status_line = NULL;
+        r->headers_out = headers;
+    }
+    response->head_len = 0;
+    response->line_len = 0;
+}
+
+static int is_location_or_type(void *data, const char *name,
+                                      const char *value)
+{
+    (void)data;
+    (void)value;
+    return !ap_cstr_casecmp(name, "Location")
+           || !ap_cstr_casecmp(name, "Content-Type");
+}
+
+/*
+ * Location without Status (RFC 3875, 6.2.2 and 6.2.3): a local path with
+ * nothing but a Content-Type beside it asks for an internal redirect;
+ * anything else is a redirect for the client.
+ */
+static void decide_redirect(fcgi_response *response)
+{
+    const char *location = apr_table_get(response->fields, "Location");
+
+    if (!location || response->status) {
+        return;
+    }
+    if (location[0] == '/' && location[1] != '/'
+        && apr_table_do(is_location_or_type, NULL, response->fields,
+                        NULL)) {
+        response->redirect = location;
+    }
+    else {
+        response->status = HTTP_MOVED_TEMPORARILY;
+    }
+}
+
+/* Status, type and length where httpd looks for them. */
+static void set_meta(fcgi_response *response)
+{
+    request_rec *r = response->r;
+    const char *type = apr_table_get(response->fields, "Content-Type");
+    const char *modified = apr_table_get(response->fields, "Last-Modified");
+
+    if (response->status) {
+        r->status = response->status;
+        r->status_line = response->reason;
+        if (!response->reason
+            && strncmp(ap_get_status_line(r->status),
+                       apr_itoa(r->pool, r->status), 3)) {
+            r->status_line = apr_psprintf(r->pool, "%d ", r->status);
+        }
+    }
+    /* These told of the script's file, not of its output. */
+    r->content_type = NULL;
+    r->content_encoding = NULL;
+    if (type) {
+        char *lowered = apr_pstrdup(r->pool, type);
+
+        ap_content_type_tolower(lowered);
+        ap_set_content_type(r, lowered);
+    }
+    if (modified) {
+        apr_time_t mtime = apr_date_parse_http(modified);
+
+        if (mtime != APR_DATE_BAD) {
+            ap_update_mtime(r, mtime);
+        }
+    }
+}
+
+static int last_value(void *value, const char *name, const char *text)
+{
+    (void)name;
+    *(const char **)value = text;
+    return 1;
+}
+
+/* Two Content-Type fields: the last one counts. */
+static void keep_last_type(apr_table_t *fields)
+{
+    const char *type = NULL;
+
+    apr_table_do(last_value, &type, fields, "Content-Type", NULL);
+    if (type) {
+        apr_table_setn(fields, "Content-Type", type);
+    }
+}
+
+/* Makes the parsed block the answer's. */
+static void begin(fcgi_response *response)
+{
+    request_rec *r = response->r;
+
+    keep_last_type(response->fields);
+    decide_redirect(response);
+    if (response->redirect) {
+        response->state = FCGI_RESPONSE_DROPPING;
+        return;
+    }
+    set_meta(response);
+    apr_table_unset(response->fields, "Content-Type");
+    apr_table_do(set_field, r->headers_out, response->fields, NULL);
+    if (response->declared_len >= 0) {
+        ap_set_content_length(r, response->declared_len);
+    }
+    if (!response->status && r->method_number == M_GET) {
+        int condition = ap_meets_conditions(r);
+
+        response->condition = condition == OK ? 0 : condition;
+    }
+    response->state = r->header_only || AP_STATUS_IS_HEADER_ONLY(r->status)
+                              || response->condition
+                          ? FCGI_RESPONSE_DROPPING
+                          : FCGI_RESPONSE_PASSING;
+    response->unflushed = response->state == FCGI_RESPONSE_PASSING;
+}
+
+/* Takes bytes of header blocks from data; *taken says how many. */
+static fcgi_outcome gather(fcgi_response *response, const char *data,
+                           apr_size_t len, apr_size_t *taken)
+{
+    apr_pool_t *pool = response->r->pool;
+    const char *problem;
+    int ended;
+
+    *taken = find_end(response, data, len, &ended);
+    if (!append(response, data, *taken)) {
+        return refuse(response,
+                      apr_psprintf(pool,
+                                   "the header block is larger than "
+                                   "FcgiMaxHeaderSize %" APR_SIZE_T_FMT
+                                   " bytes",
+                                   response->max_header_size));
+    }
+    if (!ended) {
+        return FCGI_OUTCOME_PENDING;
+    }
+    problem = parse(response);
+    if (problem) {
+        return refuse(response, problem);
+    }
+    if (response->status == HTTP_SWITCHING_PROTOCOLS) {
+        return refuse(response, "status 101, but protocols are not switched");
+    }
+    if (ap_is_HTTP_INFO(response->status)) {
+        send_interim(response);
+    }
+    else {
+        begin(response);
+    }
+    return FCGI_OUTCOME_PENDING;
+}
+
+/* ---- the body ---- */
+
+static apr_bucket *slice(apr_bucket *buffer, const char *data, apr_size_t len,
+                         apr_bucket_alloc_t *list)
+{
+    const apr_bucket_heap *heap = buffer->data;
+    apr_bucket *piece;
+
+    if (len < COPY_BELOW) {
+        return apr_bucket_heap_create(data, len, NULL, list);
+    }
+    apr_bucket_copy(buffer, &piece);
+    piece->start = data - heap->base;
+    piece->length = len;
+    return piece;
+}
+
+static void add_body(fcgi_response *response, apr_bucket *buffer,
+                     const char *data, apr_size_t len)
+{
+    if (response->state == FCGI_RESPONSE_DROPPING) {
+        return;
+    }
+    if (response->declared_len >= 0
+        && response->body_len + (apr_off_t)len > response->declared_len) {
+        len = (apr_size_t)(response->declared_len - response->body_len);
+        response->too_long = 1;
+    }
+    if (len) {
+        response->body_len += (apr_off_t)len;
+        APR_BRIGADE_INSERT_TAIL(
+            response->bb, slice(buffer, data, len,
+                                response->r->connection->bucket_alloc));
+    }
+}
+
+fcgi_outcome fcgi_response_stdout(fcgi_response *response, apr_bucket *buffer,
+                                  const char *data, apr_size_t len)
+{
+    while (len && response->state == FCGI_RESPONSE_GATHERING) {
+        apr_size_t taken;
+        fcgi_outcome outcome = gather(response, data, len, &taken);
+
+        if (outcome != FCGI_OUTCOME_PENDING) {
+            return outcome;
+        }
+        data += taken;
+        len -= taken;
+    }
+    if (len) {
+        add_body(response, buffer, data, len);
+    }
+    return FCGI_OUTCOME_PENDING;
+}
+
+/* ---- passing on ---- */
+
+static void add_flush(fcgi_response *response)
+{
+    APR_BRIGADE_INSERT_TAIL(
+        response->bb,
+        apr_bucket_flush_create(response->r->connection->bucket_alloc));
+}
+
+static void add_eos(fcgi_response *response)
+{
+    APR_BRIGADE_INSERT_TAIL(
+        response->bb,
+        apr_bucket_eos_create(response->r->connection->bucket_alloc));
+}
+
+/* Passes the brigade on as it is. */
+static int pass(fcgi_response *response)
+{
+    request_rec *r = response->r;
+    apr_status_t rv = ap_pass_brigade(r->output_filters, response->bb);
+
+    apr_brigade_cleanup(response->bb);
+    if (rv != APR_SUCCESS || r->connection->aborted) {
+        response->filters_failed = 1;
+    }
+    return !response->filters_failed;
+}
+
+int fcgi_response_pass(fcgi_response *response, int flush)
+{
+    if (response->state != FCGI_RESPONSE_PASSING) {
+        return 1;
+    }
+    if (flush) {
+        add_flush(response);
+    }
+    else if (APR_BRIGADE_EMPTY(response->bb)) {
+        return 1;
+    }
+    response->unflushed = !flush;
+    return pass(response);
+}
+
+void fcgi_response_drop(fcgi_response *response)
+{
+    response->state = FCGI_RESPONSE_DROPPING;
+    response->unflushed = 0;
+    apr_brigade_cleanup(response->bb);
+}
+
+void fcgi_response_withdraw(fcgi_response *response)
+{
+    request_rec *r = response->r;
+
+    fcgi_response_drop(response);
+    r->status = response->original_status;
+    r->status_line = NULL;
+    apr_table_clear(r->headers_out);
+}
+
+int fcgi_response_begun(const fcgi_response *response)
+{
+    return response->state == FCGI_RESPONSE_PASSING;
+}
+
+/* Ends an answer without a body. The flush goes ahead alone: a brigade of
+ * just EOS would make httpd say "Content-Length: 0" of a body it never saw,
+ * as an answer to HEAD or a 304 may have one. */
+static int pass_headers_only(fcgi_response *response)
+{
+    add_flush(response);
+    if (!pass(response)) {
+        return 0;
+    }
+    add_eos(response);
+    return pass(response);
+}
+
+static void end_stderr(fcgi_response *response);
+
+fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
+{
+    end_stderr(response);
+    if (response->state == FCGI_RESPONSE_GATHERING) {
+        return refuse(response, response->head_len
+                                    ? "the header block is cut off"
+                                    : "no header at all");
+    }
+    if (response->redirect || response->condition) {
+        return FCGI_OUTCOME_DONE;
+    }
+    if (response->state == FCGI_RESPONSE_DROPPING) {
+        pass_headers_only(response);
+        return FCGI_OUTCOME_DONE;
+    }
+    if (response->body_len < response->declared_len) {
+        response->why = apr_psprintf(response->r->pool,
+                                     "the answer has %" APR_OFF_T_FMT
+                                     " bytes, its Content-Length says "
+                                     "%" APR_OFF_T_FMT,
+                                     response->body_len,
+                                     response->declared_len);
+        return FCGI_OUTCOME_BROKEN;
+    }
+    if (flush) {
+        add_flush(response);
+    }
+    add_eos(response);
+    pass(response);
+    return FCGI_OUTCOME_DONE;
+}
+
+/* ---- cutting ---- */
+
+/*
+ * Makes the close of the client's connection a reset. Nothing else shows a
+ * cut where the answer's end is the connection's end (HTTP/1.0 without a
+ * length). APR sets SO_LINGER with a time of its own only, so this goes to
+ * the descriptor.
+ */
+static void reset_client(conn_rec *c)
+{
+    static const struct linger at_once = {1, 0};
+    apr_os_sock_t fd;
+
+    if (apr_os_sock_get(&fd, ap_get_conn_socket(c)) == APR_SUCCESS) {
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    }
+    c->aborted = 1;
+}
+
+static int ends_with_connection(const request_rec *r)
+{
+    return !r->main && !r->connection->master && !r->chunked
+           && !apr_table_get(r->headers_out, "Content-Length");
+}
+
+void fcgi_response_cut(fcgi_response *response)
+{
+    request_rec *r = response->r;
+    apr_bucket_alloc_t *list = r->connection->bucket_alloc;
+    request_rec *main = r->main ? r->main : r;
+
+    /* The headers must be out before the end: else httpd would count the
+     * bytes there are and call them the whole answer. */
+    if (!fcgi_response_pass(response, 1)) {
+        return;
+    }
+    main->no_cache = 1;
+    r->no_cache = 1;
+    APR_BRIGADE_INSERT_TAIL(response->bb,
+                            ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL,
+                                                   r->pool, list));
+    add_eos(response);
+    pass(response);
+    r->connection->keepalive = AP_CONN_CLOSE;
+    if (ends_with_connection(r)) {
+        reset_client(r->connection);
+    }
+}
+
+/* ---- stderr ---- */
+
+/* Logs the gathered line. more says that it goes on in the next entry. */
+static void log_line(fcgi_response *response, int more)
+{
+    char text[FCGI_STDERR_LINE * 4 + 1];
+    apr_size_t i, len = 0;
+
+    for (i = 0; i < response->stderr_len; i++) {
+        if (response->line[i]) {
+            text[len++] = response->line[i];
+        }
+        else { /* httpd escapes all other control characters itself */
+            memcpy(text + len, "\\x00", 4);
+            len += 4;
+        }
+    }
+    text[len] = '\0';
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, response->r,
+                  FCGI_LOGNO("10") "%s: stderr: %s%s", response->backend,
+                  text, more ? " [continued]" : "");
+    response->stderr_len = 0;
+}
+
+static void end_stderr(fcgi_response *response)
+{
+    if (response->stderr_len
+        && response->line[response->stderr_len - 1] == '\r') {
+        response->stderr_len--;
+    }
+    if (response->stderr_len) {
+        log_line(response, 0);
+    }
+}
+
+void fcgi_response_stderr(fcgi_response *response, const char *data,
+                          apr_size_t len)
+{
+    for (; len; data++, len--) {
+        if (*data == '\n') {
+            end_stderr(response);
+            continue;
+        }
+        if (response->stderr_len == sizeof(response->line)) {
+            log_line(response, 1);
+        }
+        response->line[response->stderr_len++] = *data;
+    }
+}

@@ -1,0 +1,108 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_response.h - what the application says, given to httpd: the bytes of
+ * STDOUT become status, headers and body buckets (RFC 3875, section 6), the
+ * bytes of STDERR log lines. Knows neither records nor sockets.
+ */
+#ifndef FCGI_RESPONSE_H
+#define FCGI_RESPONSE_H
+
+#include <httpd.h>
+#include <apr_buckets.h>
+
+#include "fcgi_outcome.h"
+
+/* A longer line of stderr is logged in pieces of so many bytes. */
+#define FCGI_STDERR_LINE 1024
+
+typedef enum {
+    FCGI_RESPONSE_GATHERING, /* a header block is not complete yet */
+    FCGI_RESPONSE_PASSING,   /* headers are set, the body goes to the client */
+    FCGI_RESPONSE_DROPPING   /* headers are set, there is no body to pass */
+} fcgi_response_state;
+
+typedef struct fcgi_response {
+    request_rec *r;
+    const char *backend; /* its name, for log lines */
+    fcgi_response_state state;
+    int original_status; /* r->status before the application spoke */
+
+    /* the header block gathered so far, in r->pool */
+    char *head;
+    apr_size_t head_len;
+    apr_size_t head_size;       /* allocated */
+    apr_size_t max_header_size; /* head_len never exceeds it */
+    apr_size_t line_len;        /* bytes in the block's last line */
+    int line_cr;                /* its last byte is CR */
+
+    /* the header block, parsed */
+    apr_table_t *fields;         /* as sent, but for Status */
+    int status;                  /* 0: the block has no Status */
+    const char *reason;          /* "NNN text", or NULL */
+    apr_off_t declared_len;      /* Content-Length, or -1 */
+    const char *redirect;        /* a local redirect's path, or NULL */
+    int condition;               /* 304 or 412 of ap_meets_conditions(), or 0 */
+
+    /* the body */
+    apr_bucket_brigade *bb; /* not passed on yet */
+    apr_off_t body_len;     /* bytes taken */
+    int too_long;           /* more came than declared_len; dropped */
+    int unflushed;          /* something was passed on since the last flush */
+    int filters_failed;     /* the output filters refused it */
+
+    char line[FCGI_STDERR_LINE]; /* an unfinished line of stderr */
+    apr_size_t stderr_len;
+
+    const char *why; /* BAD_HEADERS, BROKEN: the reason, in r->pool */
+} fcgi_response;
+
+/* Makes a response for r. backend names the application in log lines;
+ * max_header_size bounds a header block, in bytes. */
+fcgi_response *fcgi_response_create(request_rec *r, const char *backend,
+                                    apr_size_t max_header_size);
+
+/*
+ * Takes len bytes of STDOUT at data, which lie in the heap bucket buffer;
+ * body bytes become slices of it, nothing is passed on yet. Returns
+ * FCGI_OUTCOME_PENDING or FCGI_OUTCOME_BAD_HEADERS.
+ */
+fcgi_outcome fcgi_response_stdout(fcgi_response *response, apr_bucket *buffer,
+                                  const char *data, apr_size_t len);
+
+/* Takes len bytes of STDERR; every whole line becomes one log entry. */
+void fcgi_response_stderr(fcgi_response *response, const char *data,
+                          apr_size_t len);
+
+/*
+ * Passes what was taken to the output filters, with a flush if asked for.
+ * May wait for the client. Returns 0 if the client or a filter took no more
+ * (filters_failed is set).
+ */
+int fcgi_response_pass(fcgi_response *response, int flush);
+
+/* Drops all that is still to come: nobody is there to take it. */
+void fcgi_response_drop(fcgi_response *response);
+
+/* Takes back status and headers of an answer that was not begun, so that an
+ * error can be said instead. */
+void fcgi_response_withdraw(fcgi_response *response);
+
+/* True once the answer was begun: an error cannot become a status then. */
+int fcgi_response_begun(const fcgi_response *response);
+
+/*
+ * The application said that it is ready. Ends the answer, with a flush if
+ * asked for, and returns FCGI_OUTCOME_DONE; or says why it cannot be whole,
+ * FCGI_OUTCOME_BAD_HEADERS or FCGI_OUTCOME_BROKEN.
+ */
+fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush);
+
+/*
+ * Cuts an answer that was begun so that every client sees it: HTTP/1.1 has
+ * no last chunk or less than Content-Length, HTTP/2 a reset stream, and
+ * where only the connection's end marks the answer's, a TCP reset.
+ */
+void fcgi_response_cut(fcgi_response *response);
+
+#endif

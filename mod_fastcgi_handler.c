@@ -1,0 +1,292 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * mod_fastcgi_handler.c - a FastCGI gateway as a handler: the story of a
+ * request from top to bottom, the hooks, and the one table that turns an
+ * outcome into an HTTP status and a log line.
+ *
+ * Start at fastcgi_handler(). Who does what: fcgi_config (directives),
+ * fcgi_backend (addresses, connections), fcgi_env (variables), fcgi_exchange
+ * (one request on one connection), fcgi_driver (waiting), fcgi_response
+ * (the answer), fcgi_record (the bytes).
+ */
+#include <httpd.h>
+#include <http_config.h>
+#include <http_core.h>
+#include <http_log.h>
+#include <http_protocol.h>
+#include <http_request.h>
+#include <util_filter.h>
+
+#include <apr_strings.h>
+
+#include "fcgi_backend.h"
+#include "fcgi_config.h"
+#include "fcgi_driver.h"
+#include "fcgi_env.h"
+#include "fcgi_exchange.h"
+#include "fcgi_outcome.h"
+
+/* Access logs show a client that left as nginx's do; httpd has no status. */
+#define STATUS_CLIENT_GONE 499
+
+/* Seconds a client is asked to wait after a 503. */
+#define RETRY_AFTER "1"
+
+/* The whole error policy: what each outcome is to the client, as long as no
+ * answer was begun (afterwards it is cut), and to the log. */
+typedef struct policy {
+    int status; /* 0: the exchange's client_status */
+    int level;
+    const char *id;
+    const char *name;
+} policy;
+
+static const policy policies[FCGI_OUTCOME_COUNT] = {
+    [FCGI_OUTCOME_NO_CONNECT] = {HTTP_SERVICE_UNAVAILABLE, APLOG_ERR,
+                                 FCGI_LOGNO("01"), "no connection"},
+    [FCGI_OUTCOME_TIMED_OUT] = {HTTP_GATEWAY_TIME_OUT, APLOG_ERR,
+                                FCGI_LOGNO("02"), "timed out"},
+    [FCGI_OUTCOME_BROKEN] = {HTTP_BAD_GATEWAY, APLOG_ERR, FCGI_LOGNO("03"),
+                             "broken answer"},
+    [FCGI_OUTCOME_MALFORMED] = {HTTP_BAD_GATEWAY, APLOG_ERR, FCGI_LOGNO("04"),
+                                "not FastCGI"},
+    [FCGI_OUTCOME_BAD_HEADERS] = {HTTP_BAD_GATEWAY, APLOG_ERR,
+                                  FCGI_LOGNO("05"), "bad headers"},
+    [FCGI_OUTCOME_OVERLOADED] = {HTTP_SERVICE_UNAVAILABLE, APLOG_ERR,
+                                 FCGI_LOGNO("06"), "overloaded"},
+    [FCGI_OUTCOME_UNKNOWN_ROLE] = {HTTP_INTERNAL_SERVER_ERROR, APLOG_ERR,
+                                   FCGI_LOGNO("07"), "unknown role"},
+    [FCGI_OUTCOME_CLIENT_BAD] = {0, APLOG_INFO, FCGI_LOGNO("08"),
+                                 "bad request body"},
+    [FCGI_OUTCOME_CLIENT_GONE] = {STATUS_CLIENT_GONE, APLOG_INFO,
+                                  FCGI_LOGNO("09"), "client gone"},
+};
+
+static const char *phase_name(fcgi_phase phase)
+{
+    switch (phase) {
+    case FCGI_PHASE_RESOLVE:
+        return "resolve";
+    case FCGI_PHASE_CONNECT:
+        return "connect";
+    case FCGI_PHASE_SEND:
+        return "send";
+    case FCGI_PHASE_HEADERS:
+        return "headers";
+    case FCGI_PHASE_BODY:
+        return "body";
+    }
+    return "unknown";
+}
+
+/* The one log line of a request that failed. */
+static void log_failure(const fcgi_exchange *ex, const policy *how)
+{
+    const fcgi_result *result = &ex->result;
+
+    ap_log_rerror(APLOG_MARK, how->level, result->rv, ex->r,
+                  "%s%s: %s in phase %s: %s (after %" APR_TIME_T_FMT
+                  " ms, %" APR_OFF_T_FMT " bytes to and %" APR_OFF_T_FMT
+                  " bytes from the application, try %d, %s)",
+                  how->id, ex->response->backend, how->name,
+                  phase_name(result->phase), result->why,
+                  apr_time_as_msec(apr_time_now() - ex->started),
+                  ex->bytes_out, ex->bytes_in, ex->tries,
+                  ex->r->filename ? ex->r->filename : ex->r->uri);
+}
+
+/* An internal redirect as RFC 3875, 6.2.2 has it: a new request, a GET. */
+static int redirect(request_rec *r, const char *path)
+{
+    int status = ap_discard_request_body(r);
+
+    if (status != OK) {
+        return status;
+    }
+    r->method = "GET";
+    r->method_number = M_GET;
+    apr_table_unset(r->headers_in, "Content-Length");
+    apr_table_unset(r->headers_in, "Transfer-Encoding");
+    ap_internal_redirect(path, r);
+    return OK;
+}
+
+/* The answer is complete: says what was strange about it, and goes on. */
+static int conclude_done(fcgi_exchange *ex)
+{
+    const fcgi_response *response = ex->response;
+    request_rec *r = ex->r;
+
+    if (response->too_long) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                      FCGI_LOGNO("11") "%s: the answer is longer than its "
+                                       "Content-Length %" APR_OFF_T_FMT
+                                       "; the rest is dropped",
+                      response->backend, response->declared_len);
+    }
+    if (ex->app_status) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      FCGI_LOGNO("12") "%s: the application ended with "
+                                       "status %u",
+                      response->backend, ex->app_status);
+    }
+    if (response->redirect) {
+        return redirect(r, response->redirect);
+    }
+    if (response->condition) {
+        return response->condition;
+    }
+    return response->filters_failed && !r->connection->aborted
+               ? AP_FILTER_ERROR
+               : OK;
+}
+
+/* Nobody is there: whatever httpd still says must not look like an answer. */
+static int conclude_gone(fcgi_exchange *ex)
+{
+    request_rec *r = ex->r;
+
+    if (ex->response->filters_failed && !r->connection->aborted) {
+        return AP_FILTER_ERROR;
+    }
+    r->status = STATUS_CLIENT_GONE;
+    r->connection->keepalive = AP_CONN_CLOSE;
+    r->connection->aborted = 1;
+    return OK;
+}
+
+/* Outcome -> what the handler returns. */
+static int conclude(fcgi_exchange *ex)
+{
+    const policy *how = &policies[ex->result.outcome];
+    int status = how->status ? how->status : ex->result.client_status;
+
+    if (ex->result.outcome == FCGI_OUTCOME_DONE) {
+        return conclude_done(ex);
+    }
+    log_failure(ex, how);
+    if (ex->result.outcome == FCGI_OUTCOME_CLIENT_GONE) {
+        return conclude_gone(ex);
+    }
+    if (fcgi_response_begun(ex->response)) {
+        fcgi_response_cut(ex->response);
+        return OK;
+    }
+    fcgi_response_withdraw(ex->response);
+    if (status == HTTP_SERVICE_UNAVAILABLE) {
+        apr_table_setn(ex->r->err_headers_out, "Retry-After", RETRY_AFTER);
+    }
+    return status;
+}
+
+/* Encodes the variables and gets a connection; 0 if that ended the exchange,
+ * and then *status is set if it was not the backend's fault. */
+static int get_ready(fcgi_exchange *ex, const fcgi_backend *backend,
+                     const char *location, int *status)
+{
+    request_rec *r = ex->r;
+    const fcgi_dir_config *conf = fcgi_config_settings(r);
+    apr_off_t body_len = fcgi_exchange_prefetch(ex);
+    fcgi_params params;
+    fcgi_conn *conn;
+
+    if (ex->result.outcome != FCGI_OUTCOME_PENDING) {
+        return 0;
+    }
+    if (!fcgi_env_encode(r, location, body_len, &params)) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                      FCGI_LOGNO("15") "%s: a variable is too long for "
+                                       "FastCGI",
+                      backend->name);
+        *status = HTTP_INTERNAL_SERVER_ERROR;
+        return 0;
+    }
+    ex->tries++;
+    conn = fcgi_backend_acquire(backend, r->pool, conf->connect_timeout,
+                                &ex->result);
+    if (!conn) {
+        return 0;
+    }
+    fcgi_exchange_start(ex, conn, params.bytes, params.len);
+    return 1;
+}
+
+static fcgi_exchange *create_exchange(request_rec *r,
+                                      const fcgi_backend *backend)
+{
+    const fcgi_dir_config *conf = fcgi_config_settings(r);
+    fcgi_limits limits;
+
+    limits.idle = conf->timeout;
+    limits.first_byte = conf->first_byte_timeout;
+    limits.total = conf->total_timeout;
+    limits.ignore_client_abort = conf->ignore_client_abort;
+    return fcgi_exchange_create(r, backend, &limits,
+                                (apr_size_t)conf->max_header_size);
+}
+
+static int fastcgi_handler(request_rec *r)
+{
+    const fcgi_backend *backend;
+    const char *location, *why;
+    fcgi_exchange *ex;
+    int status = OK;
+
+    if (!fcgi_backend_is_ours(r->handler)) {
+        return DECLINED;
+    }
+    why = fcgi_config_backend(r, &backend);
+    if (why) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                      FCGI_LOGNO("13") "handler '%s': %s", r->handler, why);
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    status = fcgi_env_map(r, &location, &why);
+    if (status != OK) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      FCGI_LOGNO("14") "%s: not asked for %s: %s",
+                      backend->name, r->filename ? r->filename : r->uri, why);
+        return status;
+    }
+    ex = create_exchange(r, backend);
+    if (get_ready(ex, backend, location, &status)) {
+        fcgi_driver_run(ex);
+    }
+    return status == OK ? conclude(ex) : status;
+}
+
+/*
+ * A folder of the same name does not hide a URL of an application below a
+ * Location: without this, mod_dir would redirect /admin to /admin/.
+ */
+static int hide_folder(request_rec *r)
+{
+    if (r->finfo.filetype == APR_DIR && fcgi_backend_is_ours(r->handler)
+        && r->uri[0] && r->uri[strlen(r->uri) - 1] != '/'
+        && fcgi_config_location(r)) {
+        r->finfo.filetype = APR_NOFILE;
+    }
+    return DECLINED;
+}
+
+static void register_hooks(apr_pool_t *pool)
+{
+    (void)pool;
+    /* when the configuration is read, also for configtest */
+    ap_hook_check_config(fcgi_config_check, NULL, NULL, APR_HOOK_MIDDLE);
+    /* before mod_dir, which comes last */
+    ap_hook_fixups(hide_folder, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_handler(fastcgi_handler, NULL, NULL, APR_HOOK_MIDDLE);
+}
+
+AP_DECLARE_MODULE(fastcgi_handler) = {
+    STANDARD20_MODULE_STUFF,
+    fcgi_config_create_dir, /* settings of a directory */
+    fcgi_config_merge_dir,
+    NULL, /* none of a server */
+    NULL,
+    fcgi_config_commands,
+    register_hooks,
+    AP_MODULE_FLAG_NONE,
+};

@@ -1,0 +1,358 @@
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+#
+# A private httpd: own ServerRoot, ports, logs and users of nothing else on
+# this machine.  Several may run in one test.
+#
+#     my $httpd = Httpd->start(
+#         modules => [qw(rewrite headers)],
+#         files   => { 'a.php' => '<?php echo 1;' },
+#         vars    => { BACKEND => $app->handler },
+#         config  => <<'EOC');
+#     <Location /app>
+#       SetHandler @BACKEND@
+#     </Location>
+#     EOC
+#     my $answer = Client->get($httpd->port, '/app/x');
+#     $httpd->wait_for_log(qr/gone/, 5) or die $httpd->error_log;
+#     $httpd->ok_healthy;
+#
+# Options, all optional.  Texts may use @ROOT@, @DOCROOT@, @PORT@, @TLS_PORT@
+# and what vars defines.
+#     config       at server level, after everything else
+#     extra_vhosts after config
+#     modules      names as in mod_NAME.so, besides the usual ones
+#     module       0: without the module under test
+#     files        { path below DocumentRoot => text or [text, mode] }
+#     vars         { NAME => what @NAME@ stands for }
+#     env          { name => value } of the httpd process
+#     mpm          lines that replace the numbers of processes and threads
+#     log_level    'info'
+#     access_format  LogFormat of the access log
+#     tls          1: a virtual host with a certificate on tls_port, with the
+#                  lines of tls_config in it; rewrite rules are not inherited
+#     http2        1: HTTP/2 on both ports, h2c with prior knowledge
+# Environment: MPM (event, worker or prefork); MODULE_SO, the module's file;
+# HTTPD, the program; HTTPD_PRELOAD, LD_PRELOAD for httpd alone.
+#
+# Httpd->start dies with the error log when the server does not come up.
+# Httpd->configtest(same options, or the config alone) gives (exit status,
+# output) of "httpd -t".
+#     port, tls_port, root, docroot, pid
+#     write($path, $text, $mode)   a file below DocumentRoot; returns its path
+#     error_log, access_log        all that is there so far
+#     wait_for_log($regex, $seconds)   for the error log; true if it matches
+#     wait_for_access($regex, $seconds)   the same for the access log
+#     pids         of the child processes
+#     graceful     reloads, waits until the new configuration serves
+#     stop         ends the server; its logs stay until the object goes
+#     healthy      whether no child crashed and no sanitizer spoke so far
+#     ok_healthy   a test of that, after stopping the server, so that the
+#                  way down is tested, too
+package Httpd;
+
+use strict;
+use warnings;
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use IO::Socket::INET;
+use Private;
+use Test::More ();
+
+our @ISA = qw(Private::Server);
+
+my $PROGRAM = $ENV{HTTPD} || '/usr/sbin/apache2';
+my $MODULE_DIR = '/usr/lib/apache2/modules';
+my $TOP = abs_path(dirname(__FILE__) . '/../..');
+my @USUAL = qw(authz_core authz_host unixd mime dir alias log_config setenvif
+               env);
+my $STARTED = qr/resuming normal operations/;
+my $CRASHED = qr/exit\ signal | AddressSanitizer | LeakSanitizer
+                 | ThreadSanitizer | :\ runtime\ error:/x;
+
+# One process serves, with room for those that end gracefully beside it.
+my $THREADS = <<'EOC';
+StartServers 1
+ServerLimit 4
+ThreadLimit 64
+ThreadsPerChild 16
+MinSpareThreads 1
+MaxSpareThreads 16
+MaxRequestWorkers 16
+EOC
+
+my %MPM = (event => $THREADS, worker => $THREADS, prefork => <<'EOC');
+StartServers 8
+ServerLimit 32
+MinSpareServers 1
+MaxSpareServers 16
+MaxRequestWorkers 16
+EOC
+
+sub start {
+    my ($class, %opt) = @_;
+    my $self = $class->prepare(%opt);
+    $self->{pid} = Private::spawn(
+        exec => [$PROGRAM, '-DFOREGROUND', '-f', "$self->{dir}/httpd.conf"],
+        log => "$self->{dir}/output", env => $self->environment);
+    $self->wait_until_up(0) or die "httpd did not start\n" . $self->words;
+    return $self;
+}
+
+sub configtest {
+    my ($class, @opt) = @_;
+    unshift @opt, 'config' if @opt == 1;
+    my $self = $class->prepare(@opt);
+    my $env = $self->environment;
+    return Private::run(
+        'env', (map { "$_=$env->{$_}" } sort keys %$env),
+        $PROGRAM, '-t', '-f', "$self->{dir}/httpd.conf");
+}
+
+# Everything but the process: directories, ports, configuration.
+sub prepare {
+    my ($class, %opt) = @_;
+    my $self = $class->new('httpd',
+        config => '', extra_vhosts => '', tls_config => '', modules => [],
+        module => 1, log_level => 'info', files => {}, vars => {}, env => {},
+        access_format => '%h \"%r\" %>s %B %X %D %L', %opt);
+    $self->{ports} = { map { $_ => Private::reserve_port() }
+                       'PORT', $self->{tls} ? 'TLS_PORT' : () };
+    mkdir "$self->{dir}/$_", 0755 for qw(docs logs run tmp);
+    chmod 01777, "$self->{dir}/tmp";
+    for my $path (sort keys %{ $self->{files} }) {
+        my $file = $self->{files}{$path};
+        $self->write($path, ref $file ? @$file : $file);
+    }
+    Private::spew("$self->{dir}/mime.types",
+                  "text/html html\ntext/plain txt\ntext/css css\n");
+    Private::spew("$self->{dir}/httpd.conf",
+                  $self->substitute($self->configuration));
+    return $self;
+}
+
+sub environment {
+    my ($self) = @_;
+    return {
+        TMPDIR => "$self->{dir}/tmp",
+        $ENV{HTTPD_PRELOAD} ? (LD_PRELOAD => $ENV{HTTPD_PRELOAD}) : (),
+        %{ $self->{env} },
+    };
+}
+
+sub substitute {
+    my ($self, $text) = @_;
+    my %vars = (
+        ROOT => "$self->{dir}", DOCROOT => $self->docroot,
+        (map { $_ => $self->{ports}{$_}->sockport }
+            keys %{ $self->{ports} }),
+        %{ $self->{vars} });
+    $text =~ s/\@(\w+)\@/$vars{$1} \/\/ "\@$1\@"/ge;
+    return $text;
+}
+
+sub configuration {
+    my ($self) = @_;
+    return join "\n", $self->basics, $self->load_modules, $self->process,
+        $self->documents, $self->protocols, $self->{config},
+        $self->{tls} ? $self->tls_vhost : (), $self->{extra_vhosts}, '';
+}
+
+# No ScoreBoardFile: without one it is memory that nobody else can see.
+sub basics {
+    my ($self) = @_;
+    return <<"EOC";
+ServerRoot \@ROOT\@
+ServerName localhost
+Listen 127.0.0.1:\@PORT\@
+PidFile run/httpd.pid
+DefaultRuntimeDir run
+Mutex file:run default
+ErrorLog logs/error.log
+ErrorLogFormat "[%{u}t] [%-m:%l] [pid %P] [%L] %E: %M"
+LogLevel $self->{log_level}
+Timeout 30
+KeepAliveTimeout 10
+GracefulShutdownTimeout 5
+AcceptFilter http none
+AcceptFilter https none
+EOC
+}
+
+sub load_modules {
+    my ($self) = @_;
+    my %seen;
+    my @names = grep { !$seen{$_}++ } 'mpm_' . mpm(), @USUAL,
+        $self->{tls} ? qw(socache_shmcb ssl) : (),
+        $self->{http2} ? 'http2' : (), @{ $self->{modules} };
+    my @lines = map { load_line($_, "$MODULE_DIR/mod_$_.so") }
+        grep { -e "$MODULE_DIR/mod_$_.so" || !built_in($_) } @names;
+    push @lines, load_line('fastcgi_handler', module_file())
+        if $self->{module};
+    return @lines;
+}
+
+sub load_line {
+    my ($name, $file) = @_;
+    return "LoadModule ${name}_module $file";
+}
+
+sub module_file {
+    my @files = $ENV{MODULE_SO} || map { "$TOP/${_}mod_fastcgi_handler.so" }
+        '', '.libs/';
+    my ($file) = grep { -e } @files;
+    return $file ? abs_path($file) : die "build the module first\n";
+}
+
+my $built_in;
+
+sub built_in {
+    my ($name) = @_;
+    $built_in //= (Private::run($PROGRAM, '-l'))[1];
+    return $built_in =~ /^\s*mod_\Q$name\E\.c$/m;
+}
+
+sub mpm { return $ENV{MPM} || 'event' }
+
+# As root, httpd serves as www-data, as it does in earnest.
+sub process {
+    my ($self) = @_;
+    my $mpm = mpm();
+    return ($> == 0 ? "User www-data\nGroup www-data" : (),
+            $self->{mpm} // $MPM{$mpm} // die "no MPM is called $mpm\n");
+}
+
+sub documents {
+    my ($self) = @_;
+    return <<"EOC";
+LogFormat "$self->{access_format}" test
+CustomLog logs/access.log test
+TypesConfig mime.types
+DirectoryIndex index.html
+DocumentRoot \@DOCROOT\@
+<Directory />
+  AllowOverride None
+  Require all denied
+</Directory>
+<Directory \@DOCROOT\@>
+  AllowOverride All
+  Options FollowSymLinks
+  Require all granted
+</Directory>
+EOC
+}
+
+sub protocols {
+    my ($self) = @_;
+    return $self->{http2} ? 'Protocols h2 h2c http/1.1' : ();
+}
+
+sub tls_vhost {
+    my ($self) = @_;
+    my $pem = certificate();
+    return <<"EOC";
+Listen 127.0.0.1:\@TLS_PORT\@ https
+<VirtualHost 127.0.0.1:\@TLS_PORT\@>
+  SSLEngine on
+  SSLCertificateFile $pem
+  $self->{tls_config}
+</VirtualHost>
+EOC
+}
+
+# Key and self-signed certificate in one file, made once in a test.
+my $certificate_dir;
+
+sub certificate {
+    return "$certificate_dir/both.pem" if $certificate_dir;
+    my $dir = Private::temp_dir('tls');
+    my ($status, $output) = Private::run(
+        qw(openssl req -x509 -newkey ec -pkeyopt
+           ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost),
+        '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1',
+        '-keyout', "$dir/key.pem", '-out', "$dir/cert.pem");
+    die "openssl: $output" if $status;
+    Private::spew("$dir/both.pem", Private::slurp("$dir/key.pem")
+                  . Private::slurp("$dir/cert.pem"), 0600);
+    $certificate_dir = $dir;
+    return "$dir/both.pem";
+}
+
+# True when the log tells of more than $times starts and the port answers.
+sub wait_until_up {
+    my ($self, $times) = @_;
+    Private::wait_until(10, sub {
+        !Private::alive($self->{pid}) || $self->starts > $times;
+    });
+    return Private::alive($self->{pid}) && $self->starts > $times
+        && IO::Socket::INET->new(
+            PeerAddr => '127.0.0.1', PeerPort => $self->port, Timeout => 5);
+}
+
+sub starts {
+    my ($self) = @_;
+    my @starts = $self->error_log =~ /$STARTED/g;
+    return scalar @starts;
+}
+
+# What the server has said anywhere.
+sub words {
+    my ($self) = @_;
+    return Private::slurp("$self->{dir}/output") . $self->error_log;
+}
+
+sub port     { return $_[0]{ports}{PORT}->sockport }
+sub tls_port { return $_[0]{ports}{TLS_PORT}->sockport }
+sub root     { return "$_[0]{dir}" }
+sub docroot  { return "$_[0]{dir}/docs" }
+sub pid      { return $_[0]{pid} }
+
+sub write {
+    my ($self, $path, $text, $mode) = @_;
+    return Private::spew($self->docroot . "/$path",
+                         $self->substitute($text), $mode);
+}
+
+sub error_log  { return Private::slurp("$_[0]{dir}/logs/error.log") }
+sub access_log { return Private::slurp("$_[0]{dir}/logs/access.log") }
+
+sub wait_for_log {
+    my ($self, $regex, $seconds) = @_;
+    return Private::wait_until($seconds // 10, sub {
+        $self->error_log =~ $regex;
+    });
+}
+
+sub wait_for_access {
+    my ($self, $regex, $seconds) = @_;
+    return Private::wait_until($seconds // 10, sub {
+        $self->access_log =~ $regex;
+    });
+}
+
+sub pids {
+    my ($self) = @_;
+    my $children = "/proc/$self->{pid}/task/$self->{pid}/children";
+    return split ' ', Private::slurp($children);
+}
+
+sub graceful {
+    my ($self) = @_;
+    my $times = $self->starts;
+    kill 'USR1', $self->{pid};
+    $self->wait_until_up($times)
+        or die "httpd did not reload\n" . $self->words;
+    return;
+}
+
+sub healthy { return $_[0]->words !~ $CRASHED }
+
+sub ok_healthy {
+    my ($self) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    $self->stop;
+    my $ok = Test::More::ok($self->healthy, 'no child crashed');
+    Test::More::diag($self->words) if !$ok;
+    return $ok;
+}
+
+1;
