@@ -35,12 +35,12 @@ httpd_flags = $(shell $(APXS) -q EXTRA_CPPFLAGS) \
 ifneq ($(V),1)
 export LTFLAGS := --silent
 quietly = 2>&1 | sed -E '/--mode=(compile|link|install) /d; /^chmod /d; \
-    /^libtool: .*remember to run .libtool --finish/d; /^$$/d'
+    /^libtool: (install|warning: remember)/d; /instdso.sh /d; /^$$/d'
 endif
 
 comma := ,
 # Compiler flags in the form apxs passes on: -Wc,-Wall -Wc,-Wextra
-through_apxs = $(addprefix -Wc$(comma),$(subst $(comma),\$(comma),$(1)))
+through_apxs = $(addprefix -Wc$(comma),$(1))
 
 .PHONY: all apxs deps install demo test lint format check-format \
     check-functions check-warnings check-static asan test-asan clean help

@@ -26,7 +26,7 @@
 /* Addresses of one host name that are tried; more are left alone. */
 #define MAX_ADDRESSES 16
 
-#define EXAMPLES                                                            \
+#define EXAMPLES                                                              \
     "write fcgi:/path/to/socket, fcgi:host:port or fcgi:[ipv6]:port"
 
 int fcgi_backend_is_ours(const char *handler)
@@ -135,9 +135,9 @@ const char *fcgi_backend_parse(apr_pool_t *pool, const char *handler,
         problem = parse_host(pool, address, parsed);
     }
     if (!problem) {
-        parsed->name = apr_pstrcat(pool, FCGI_HANDLER_PREFIX,
-                                   parsed->path ? parsed->path : address,
-                                   NULL);
+        parsed->name =
+            apr_pstrcat(pool, FCGI_HANDLER_PREFIX,
+                        parsed->path ? parsed->path : address, NULL);
         *backend = parsed;
     }
     return problem;
@@ -178,8 +178,8 @@ static apr_status_t bound_connect(apr_socket_t *socket,
 static const char *describe_permissions(apr_pool_t *pool, const char *path)
 {
     apr_finfo_t info;
-    apr_status_t rv = apr_stat(&info, path, APR_FINFO_OWNER | APR_FINFO_PROT,
-                               pool);
+    apr_status_t rv =
+        apr_stat(&info, path, APR_FINFO_OWNER | APR_FINFO_PROT, pool);
 
     if (rv != APR_SUCCESS && rv != APR_INCOMPLETE) {
         return apr_psprintf(pool,
@@ -199,8 +199,7 @@ static const char *describe_permissions(apr_pool_t *pool, const char *path)
 }
 
 static const char *explain_path(apr_pool_t *pool, const char *path,
-                                apr_status_t rv,
-                                apr_interval_time_t timeout)
+                                apr_status_t rv, apr_interval_time_t timeout)
 {
     if (APR_STATUS_IS_EACCES(rv)) {
         return describe_permissions(pool, path);

@@ -78,9 +78,9 @@ void *fcgi_config_merge_dir(apr_pool_t *pool, void *base, void *add)
 
 const fcgi_dir_config *fcgi_config_settings(request_rec *r)
 {
-    return merge(r->pool, &defaults,
-                 ap_get_module_config(r->per_dir_config,
-                                      &fastcgi_handler_module));
+    return merge(
+        r->pool, &defaults,
+        ap_get_module_config(r->per_dir_config, &fastcgi_handler_module));
 }
 
 static void *field_at(void *conf, const cmd_parms *cmd)
@@ -122,8 +122,7 @@ static const char *set_size(cmd_parms *cmd, void *conf, const char *arg)
     const apr_off_t lowest = 256, highest = 1024 * 1024 * 1024;
     char *end;
 
-    if (apr_isdigit(*arg)
-        && apr_strtoff(field, arg, &end, 10) == APR_SUCCESS
+    if (apr_isdigit(*arg) && apr_strtoff(field, arg, &end, 10) == APR_SUCCESS
         && *field <= highest) {
         if (apr_toupper(*end) == 'K') {
             *field *= 1024;
@@ -339,9 +338,9 @@ static const char *location_path(request_rec *r, ap_conf_vector_t *section)
     while (len && core->d[len - 1] == '/') {
         len--;
     }
-    return strncmp(core->d, r->uri, len) ? ""
-                                         : apr_pstrmemdup(r->pool, core->d,
-                                                          len);
+    return strncmp(core->d, r->uri, len)
+               ? ""
+               : apr_pstrmemdup(r->pool, core->d, len);
 }
 
 const char *fcgi_config_location(request_rec *r)
@@ -365,7 +364,7 @@ const char *fcgi_config_location(request_rec *r)
     return section_has(r->server->lookup_defaults, expr) ? "" : NULL;
 }
 
-#define FIELD(name) ((void *)APR_OFFSETOF(fcgi_dir_config, name))
+#define FIELD(name)            ((void *)APR_OFFSETOF(fcgi_dir_config, name))
 #define IN_SERVER_AND_SECTIONS (RSRC_CONF | ACCESS_CONF)
 
 const command_rec fcgi_config_commands[] = {
@@ -391,5 +390,5 @@ const command_rec fcgi_config_commands[] = {
                  FIELD(ignore_client_abort), OR_FILEINFO,
                  "On: the application may finish when the client has gone "
                  "(default Off)"),
-    {NULL, {NULL}, NULL, 0, RAW_ARGS, NULL},
+    { NULL, { NULL }, NULL, 0, RAW_ARGS, NULL },
 };

@@ -16,6 +16,10 @@
 #define BODY_TICK_LAST  apr_time_from_msec(16)
 #define END_TICK        apr_time_from_msec(250)
 
+/* A silent client is asked for its body so often all the same:
+ * mod_reqtimeout looks at the clock when it is read from. */
+#define BODY_CHECK apr_time_from_sec(1)
+
 /* How long to wait at the most, in microseconds; -1: no limit. */
 static apr_interval_time_t time_left(const fcgi_exchange *ex)
 {
@@ -56,9 +60,25 @@ static int ready_of(const apr_pollfd_t *pfds, int count)
     return ready;
 }
 
+/* After how long to look at the client unasked; 0: when its socket says. */
+static apr_interval_time_t client_tick(const fcgi_exchange *ex,
+                                       apr_interval_time_t body_tick)
+{
+    int has_socket = !ex->r->connection->master;
+
+    if (!(ex->wants & FCGI_WANTS_CLIENT)) {
+        return 0;
+    }
+    if (ex->body_done) {
+        return has_socket ? 0 : END_TICK;
+    }
+    return has_socket ? BODY_CHECK : body_tick;
+}
+
 /* Waits once for what ex wants, at most tick if that is not 0. */
 static void wait_once(fcgi_exchange *ex, apr_interval_time_t tick)
 {
+    conn_rec *c = ex->r->connection;
     apr_interval_time_t timeout = time_left(ex);
     apr_pollfd_t pfds[2];
     apr_int32_t count = 1, signalled;
@@ -66,9 +86,8 @@ static void wait_once(fcgi_exchange *ex, apr_interval_time_t tick)
 
     add(&pfds[0], ex->conn->socket,
         APR_POLLIN | (ex->wants & FCGI_WANTS_WRITE ? APR_POLLOUT : 0));
-    if (ex->wants & FCGI_WANTS_CLIENT && !tick) {
-        add(&pfds[count++], ap_get_conn_socket(ex->r->connection),
-            APR_POLLIN);
+    if (ex->wants & FCGI_WANTS_CLIENT && !c->master) {
+        add(&pfds[count++], ap_get_conn_socket(c), APR_POLLIN);
     }
     if (tick && (timeout < 0 || timeout > tick)) {
         timeout = tick;
@@ -87,19 +106,18 @@ static void wait_once(fcgi_exchange *ex, apr_interval_time_t tick)
 
 fcgi_outcome fcgi_driver_run(fcgi_exchange *ex)
 {
-    apr_interval_time_t tick = BODY_TICK_FIRST;
+    apr_interval_time_t body_tick = BODY_TICK_FIRST;
     apr_time_t last_moved = ex->last_moved;
-    int has_socket = !ex->r->connection->master;
 
     while (fcgi_exchange_step(ex) == FCGI_OUTCOME_PENDING) {
         if (ex->last_moved != last_moved) {
             last_moved = ex->last_moved;
-            tick = BODY_TICK_FIRST;
+            body_tick = BODY_TICK_FIRST;
         }
-        else if (tick < BODY_TICK_LAST) {
-            tick *= 2;
+        else if (body_tick < BODY_TICK_LAST) {
+            body_tick *= 2;
         }
-        wait_once(ex, has_socket ? 0 : ex->body_done ? END_TICK : tick);
+        wait_once(ex, client_tick(ex, body_tick));
     }
     return ex->result.outcome;
 }

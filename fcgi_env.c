@@ -99,7 +99,8 @@ static void adjust(request_rec *r, const char *location, apr_off_t body_len)
     apr_table_unset(env, "HTTP_TRANSFER_ENCODING");
     apr_table_unset(env, "HTTP_CONTENT_LENGTH");
     if (body_len > 0) {
-        apr_table_setn(env, "CONTENT_LENGTH", apr_off_t_toa(r->pool, body_len));
+        apr_table_setn(env, "CONTENT_LENGTH",
+                       apr_off_t_toa(r->pool, body_len));
     }
     else if (body_len == 0) {
         const char *declared = apr_table_get(env, "CONTENT_LENGTH");

@@ -71,8 +71,8 @@ static void end(fcgi_exchange *ex, fcgi_outcome outcome, apr_status_t rv,
         result->phase = FCGI_PHASE_BODY;
     }
     else {
-        result->phase = ex->sent_at || ex->bytes_in ? FCGI_PHASE_HEADERS
-                                                    : FCGI_PHASE_SEND;
+        result->phase =
+            ex->sent_at || ex->bytes_in ? FCGI_PHASE_HEADERS : FCGI_PHASE_SEND;
     }
 }
 
@@ -113,8 +113,8 @@ static void add_params(fcgi_exchange *ex, apr_bucket_brigade *bb,
                        const char *params, apr_size_t len)
 {
     while (len) {
-        apr_size_t part = len < FCGI_MAX_CONTENT_LEN ? len
-                                                     : FCGI_MAX_CONTENT_LEN;
+        apr_size_t part =
+            len < FCGI_MAX_CONTENT_LEN ? len : FCGI_MAX_CONTENT_LEN;
 
         add_record_header(ex, bb, FCGI_PARAMS, part);
         APR_BRIGADE_INSERT_TAIL(
@@ -208,8 +208,7 @@ static apr_status_t send_pieces(fcgi_exchange *ex, apr_size_t *sent,
     while (count < MAX_PIECES && bucket != APR_BRIGADE_SENTINEL(ex->out)) {
         const char *data;
         apr_size_t len;
-        apr_status_t rv = apr_bucket_read(bucket, &data, &len,
-                                          APR_BLOCK_READ);
+        apr_status_t rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
 
         if (rv != APR_SUCCESS) {
             return rv;
@@ -354,8 +353,8 @@ static void end_request(fcgi_exchange *ex)
 {
     uint8_t status = ex->reader.protocol_status;
     const char *name = fcgi_protocol_status_name(status);
-    const char *why = apr_pstrcat(ex->r->pool, "the application says ", name,
-                                  NULL);
+    const char *why =
+        apr_pstrcat(ex->r->pool, "the application says ", name, NULL);
     fcgi_outcome outcome;
 
     ex->app_status = ex->reader.app_status;
@@ -400,9 +399,8 @@ static void take_records(fcgi_exchange *ex, const char *data, apr_size_t len)
     apr_size_t used;
 
     while (is_pending(ex)) {
-        fcgi_event event = fcgi_reader_next(&ex->reader,
-                                            (const uint8_t *)data, len,
-                                            &used);
+        fcgi_event event =
+            fcgi_reader_next(&ex->reader, (const uint8_t *)data, len, &used);
 
         data += used;
         len -= used;
@@ -593,9 +591,9 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
 
     ex->conn = conn;
     fcgi_put_begin_request(begin, REQUEST_ID, FCGI_RESPONDER, 0);
-    APR_BRIGADE_INSERT_TAIL(head, apr_bucket_heap_create((const char *)begin,
-                                                         sizeof(begin), NULL,
-                                                         list));
+    APR_BRIGADE_INSERT_TAIL(head,
+                            apr_bucket_heap_create((const char *)begin,
+                                                   sizeof(begin), NULL, list));
     ex->out_len += sizeof(begin);
     add_params(ex, head, params, len);
     if (ex->r->main) {

@@ -114,8 +114,8 @@ static int parse_status(fcgi_response *response, const char *value)
         || !apr_isdigit(value[2]) || (len > 3 && value[3] != ' ')) {
         return 0;
     }
-    response->status = (value[0] - '0') * 100 + (value[1] - '0') * 10
-                       + (value[2] - '0');
+    response->status =
+        (value[0] - '0') * 100 + (value[1] - '0') * 10 + (value[2] - '0');
     response->reason = len > 4 ? value : NULL;
     return response->status >= 100 && response->status <= 599;
 }
@@ -159,8 +159,7 @@ static const char *parse_line(fcgi_response *response, char *line)
         return apr_psprintf(pool, "an invalid header name: '%.80s'", line);
     }
     if (*ap_scan_http_field_content(value)) {
-        return apr_psprintf(pool, "a control character in header %.80s",
-                            line);
+        return apr_psprintf(pool, "a control character in header %.80s", line);
     }
     if (!ap_cstr_casecmp(line, "Status")) {
         return parse_status(response, value)
@@ -217,9 +216,10 @@ static const char *parse(fcgi_response *response)
  * the framing towards the client is httpd's. */
 static int is_hop_by_hop(const char *name)
 {
-    static const char *const names[] = {
-        "Connection", "Keep-Alive", "Proxy-Connection",  "TE",
-        "Trailer",    "Upgrade",    "Transfer-Encoding", NULL};
+    static const char *const names[] = { "Connection",        "Keep-Alive",
+                                         "Proxy-Connection",  "TE",
+                                         "Trailer",           "Upgrade",
+                                         "Transfer-Encoding", NULL };
     int i;
 
     for (i = 0; names[i]; i++) {
@@ -233,8 +233,8 @@ static int is_hop_by_hop(const char *name)
 /* Fields of which the last one counts; the others may come twice. */
 static int is_single(const char *name)
 {
-    static const char *const names[] = {"Location", "ETag", "Last-Modified",
-                                        "Content-Range", NULL};
+    static const char *const names[] = { "Location", "ETag", "Last-Modified",
+                                         "Content-Range", NULL };
     int i;
 
     for (i = 0; names[i]; i++) {
@@ -276,8 +276,7 @@ static void send_interim(fcgi_response *response)
     response->line_len = 0;
 }
 
-static int is_location_or_type(void *data, const char *name,
-                                      const char *value)
+static int is_location_or_type(void *data, const char *name, const char *value)
 {
     (void)data;
     (void)value;
@@ -298,8 +297,7 @@ static void decide_redirect(fcgi_response *response)
         return;
     }
     if (location[0] == '/' && location[1] != '/'
-        && apr_table_do(is_location_or_type, NULL, response->fields,
-                        NULL)) {
+        && apr_table_do(is_location_or_type, NULL, response->fields, NULL)) {
         response->redirect = location;
     }
     else {
@@ -455,8 +453,8 @@ static void add_body(fcgi_response *response, apr_bucket *buffer,
     if (len) {
         response->body_len += (apr_off_t)len;
         APR_BRIGADE_INSERT_TAIL(
-            response->bb, slice(buffer, data, len,
-                                response->r->connection->bucket_alloc));
+            response->bb,
+            slice(buffer, data, len, response->r->connection->bucket_alloc));
     }
 }
 
@@ -534,10 +532,11 @@ void fcgi_response_withdraw(fcgi_response *response)
 {
     request_rec *r = response->r;
 
-    fcgi_response_drop(response);
-    r->status = response->original_status;
-    r->status_line = NULL;
-    apr_table_clear(r->headers_out);
+    if (response->state == FCGI_RESPONSE_DROPPING) {
+        r->status = response->original_status;
+        r->status_line = NULL;
+        apr_table_clear(r->headers_out);
+    }
 }
 
 int fcgi_response_begun(const fcgi_response *response)
@@ -576,12 +575,11 @@ fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
         return FCGI_OUTCOME_DONE;
     }
     if (response->body_len < response->declared_len) {
-        response->why = apr_psprintf(response->r->pool,
-                                     "the answer has %" APR_OFF_T_FMT
-                                     " bytes, its Content-Length says "
-                                     "%" APR_OFF_T_FMT,
-                                     response->body_len,
-                                     response->declared_len);
+        response->why = apr_psprintf(
+            response->r->pool,
+            "the answer has %" APR_OFF_T_FMT " bytes, its Content-Length says "
+            "%" APR_OFF_T_FMT,
+            response->body_len, response->declared_len);
         return FCGI_OUTCOME_BROKEN;
     }
     if (flush) {
@@ -602,7 +600,7 @@ fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
  */
 static void reset_client(conn_rec *c)
 {
-    static const struct linger at_once = {1, 0};
+    static const struct linger at_once = { 1, 0 };
     apr_os_sock_t fd;
 
     if (apr_os_sock_get(&fd, ap_get_conn_socket(c)) == APR_SUCCESS) {
@@ -630,9 +628,9 @@ void fcgi_response_cut(fcgi_response *response)
     }
     main->no_cache = 1;
     r->no_cache = 1;
-    APR_BRIGADE_INSERT_TAIL(response->bb,
-                            ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL,
-                                                   r->pool, list));
+    APR_BRIGADE_INSERT_TAIL(
+        response->bb,
+        ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, list));
     add_eos(response);
     pass(response);
     r->connection->keepalive = AP_CONN_CLOSE;
@@ -660,8 +658,8 @@ static void log_line(fcgi_response *response, int more)
     }
     text[len] = '\0';
     ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, response->r,
-                  FCGI_LOGNO("10") "%s: stderr: %s%s", response->backend,
-                  text, more ? " [continued]" : "");
+                  FCGI_LOGNO("10") "%s: stderr: %s%s", response->backend, text,
+                  more ? " [continued]" : "");
     response->stderr_len = 0;
 }
 

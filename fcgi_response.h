@@ -37,12 +37,12 @@ typedef struct fcgi_response {
     int line_cr;                /* its last byte is CR */
 
     /* the header block, parsed */
-    apr_table_t *fields;         /* as sent, but for Status */
-    int status;                  /* 0: the block has no Status */
-    const char *reason;          /* "NNN text", or NULL */
-    apr_off_t declared_len;      /* Content-Length, or -1 */
-    const char *redirect;        /* a local redirect's path, or NULL */
-    int condition;               /* 304 or 412 of ap_meets_conditions(), or 0 */
+    apr_table_t *fields;    /* as sent, but for Status */
+    int status;             /* 0: the block has no Status */
+    const char *reason;     /* "NNN text", or NULL */
+    apr_off_t declared_len; /* Content-Length, or -1 */
+    const char *redirect;   /* a local redirect's path, or NULL */
+    int condition;          /* 304 or 412 of ap_meets_conditions(), or 0 */
 
     /* the body */
     apr_bucket_brigade *bb; /* not passed on yet */

@@ -177,8 +177,10 @@ subtest 'scripted application: reports and releases' => sub {
     my $answer = FcgiClient::read_answer($wire);
     is_deeply($answer, { stdout => 'three', stderr => 'two', complete => 1,
                          app_status => 0, protocol_status => 0 }, 'the rest');
+    my $later = FcgiApp->start(\&FcgiApp::echo_params);
     $wire->close;
-    is($app->wait_report('closed', 5), 1, 'the peer closed');
+    is($app->wait_report('closed', 5), 1,
+       'the peer closed, and no other application holds its socket');
     is($app->wait_report('never', 0.02), undef, 'a report that never comes');
     is(scalar(my @all = $app->reports), 2, 'all reports');
 };

@@ -21,8 +21,8 @@ use Time::HiRes qw(sleep time);
 
 our $TOP = abs_path(dirname(__FILE__) . '/../..');
 
-my @FLAGS = qw(-std=c99 -Wall -Wextra -Werror -g
-               -fsanitize=address,undefined -fno-sanitize-recover=all);
+my @FLAGS = ('-std=c99', '-Wall', '-Wextra', '-Werror', '-g',
+             '-fsanitize=address,undefined', '-fno-sanitize-recover=all');
 
 # Paths are relative to the top of the repository.
 #   sources  the .c files that make the program

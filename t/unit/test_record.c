@@ -405,34 +405,20 @@ static void assert_reads_whole_and_in_bytes(const struct stream *stream)
 
 static void a_stream_of_golden_bytes_is_read(void **state)
 {
+    /* clang-format off */
     static const uint8_t golden[] = {
-        1,   6,   0,   1,   0,   5, 3, 0,      /* STDOUT, 5 + 3 */
-        'h', 'e', 'l', 'l', 'o', 0, 0, 0,      /* hello */
-        1,   7,   0,   1,   0,   1, 0, 0, '!', /* STDERR, 1 */
-        1,   6,   0,   1,   0,   0, 0, 0,      /* the end of STDOUT */
-        1,   3,   0,   1,   0,   8, 0, 0,      /* END_REQUEST */
-        0,   0,   3,   170, 2,   0, 0, 0       /* 938, overloaded */
+        1, 6, 0, 1, 0, 5, 3, 0,  'h', 'e', 'l', 'l', 'o',  0, 0, 0,
+        1, 7, 0, 1, 0, 1, 0, 0,  '!',
+        1, 6, 0, 1, 0, 0, 0, 0,
+        1, 3, 0, 1, 0, 8, 0, 0,  0, 0, 3, 170,  2,  0, 0, 0
     };
-    static const uint8_t meaning[] = { 6,
-                                       'h',
-                                       6,
-                                       'e',
-                                       6,
-                                       'l',
-                                       6,
-                                       'l',
-                                       6,
-                                       'o',
-                                       7,
-                                       '!',
-                                       MARK_STREAM_END,
-                                       6,
-                                       MARK_END_REQUEST,
-                                       0,
-                                       0,
-                                       3,
-                                       170,
-                                       2 };
+    static const uint8_t meaning[] = {
+        6, 'h', 6, 'e', 6, 'l', 6, 'l', 6, 'o',
+        7, '!',
+        MARK_STREAM_END, 6,
+        MARK_END_REQUEST, 0, 0, 3, 170, 2
+    };
+    /* clang-format on */
     struct stream stream = { 0 };
 
     (void)state;
@@ -1152,13 +1138,17 @@ static void begin_request_is_written_whole(void **state)
 
 static void a_whole_request_is_written_as_golden_bytes(void **state)
 {
+    /* clang-format off */
     static const uint8_t golden[] = {
-        1,   1,   0,   1,   0,   8,   0,   0,   0, 1, 1, 0, 0,   0,
-        0,   0,   1,   4,   0,   1,   0,   12,  4, 0, 6, 4, 'M', 'E',
-        'T', 'H', 'O', 'D', 'P', 'O', 'S', 'T', 0, 0, 0, 0, 1,   4,
-        0,   1,   0,   0,   0,   0,   1,   5,   0, 1, 0, 3, 0,   0,
-        'a', '=', '1', 1,   5,   0,   1,   0,   0, 0, 0,
+        1, 1, 0, 1, 0, 8, 0, 0,  0, 1, 1, 0, 0, 0, 0, 0,
+        1, 4, 0, 1, 0, 12, 4, 0,
+            6, 4, 'M', 'E', 'T', 'H', 'O', 'D', 'P', 'O', 'S', 'T',
+            0, 0, 0, 0,
+        1, 4, 0, 1, 0, 0, 0, 0,
+        1, 5, 0, 1, 0, 3, 0, 0,  'a', '=', '1',
+        1, 5, 0, 1, 0, 0, 0, 0
     };
+    /* clang-format on */
     uint8_t *start = guarded_end - sizeof(golden);
     uint8_t *to = start;
 

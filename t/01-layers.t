@@ -1,0 +1,125 @@
+# Every file knows only the layers below it.
+#
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+# Looks at the #include lines of the sources at the top of the repository, at
+# their words, and at the symbols fcgi_record.o leaves to others. A file that
+# is not in the table fails: decide first what it may know.
+
+use strict;
+use warnings;
+use File::Temp ();
+use FindBin;
+use Test::More;
+
+# file => what its .c and .h may include of ours (its own header always).
+my %MAY_INCLUDE = (
+    mod_fastcgi_handler => [qw(fcgi_config fcgi_env fcgi_exchange fcgi_backend
+                               fcgi_response fcgi_outcome)],
+    fcgi_config         => [qw(fcgi_backend fcgi_outcome)],
+    fcgi_env            => [qw(fcgi_config fcgi_record)],
+    fcgi_exchange       => [qw(fcgi_backend fcgi_spool fcgi_response
+                               fcgi_record fcgi_outcome)],
+    fcgi_response       => [qw(fcgi_config fcgi_outcome)],
+    fcgi_backend        => [qw(fcgi_outcome fcgi_stats)],
+    fcgi_spool          => [],
+    fcgi_stats          => [],
+    fcgi_record         => [],
+    fcgi_outcome        => [],      # a header only
+);
+
+# file => the only other headers it may include.
+my %MAY_INCLUDE_OF_OTHERS = (
+    fcgi_record => [qw(stddef.h stdint.h string.h)],
+);
+
+# file => headers and words it must not know.
+my $SOCKETS = qr{^(?: apr_network_io | apr_poll | (?:sys/)?(?:poll|select)
+                    | sys/(?:epoll|socket|un) | netinet/.* | arpa/inet | netdb
+                 )\.h$}x;
+my %NO_HEADERS = (
+    fcgi_env      => $SOCKETS,
+    fcgi_response => $SOCKETS,
+    fcgi_spool    => $SOCKETS,
+);
+my %NO_WORDS = (
+    fcgi_backend => [qw(request_rec)],
+);
+
+# What fcgi_record.o may leave to be linked.
+my %MEMORY = map { $_ => 1 } qw(memcpy memmove memset memcmp
+                                __stack_chk_fail _GLOBAL_OFFSET_TABLE_);
+
+my $top = "$FindBin::Bin/..";
+
+# The text of a file without its comments, which may name what they like.
+sub code_of {
+    my ($path) = @_;
+
+    open(my $in, '<', $path) or die "$path: $!\n";
+    my $text = do { local $/; <$in> };
+    $text =~ s{/\*.*?\*/}{ }gs;
+    return $text;
+}
+
+# "dir/x.h" of ours becomes x.h: no way around the table by another path.
+sub includes_of {
+    my ($code) = @_;
+    my @names = $code =~ /^\s*#\s*include\s*([<"].*)$/mg;
+
+    return map { m{^[<"](?:.*/)?((?:fcgi_|mod_fastcgi)\w+\.[ch])[>"]} ? $1
+                 : m{^[<"]([^>"]+)[>"]} ? $1 : $_ } @names;
+}
+
+sub is_ours { return $_[0] =~ /^(?:fcgi_|mod_fastcgi)/ }
+
+sub check_includes {
+    my ($name, $file, @includes) = @_;
+    my %may = map { ("$_.h" => 1) } $name, @{ $MAY_INCLUDE{$name} };
+
+    my @wrong = grep { is_ours($_) && !$may{$_} } @includes;
+    if (my $others = $MAY_INCLUDE_OF_OTHERS{$name}) {
+        my %other = map { $_ => 1 } @$others;
+        push @wrong, grep { !is_ours($_) && !$other{$_} } @includes;
+    }
+    if (my $banned = $NO_HEADERS{$name}) {
+        push @wrong, grep { $_ =~ $banned } @includes;
+    }
+    is_deeply(\@wrong, [], "$file includes what it may know")
+        or diag("$file must not include: @wrong");
+}
+
+sub check_words {
+    my ($name, $file, $code) = @_;
+
+    for my $word (@{ $NO_WORDS{$name} || [] }) {
+        unlike($code, qr/\b\Q$word\E\b/, "$file does not know $word");
+    }
+}
+
+sub check_symbols_of_record {
+    my $object = File::Temp->new(SUFFIX => '.o');
+    my $cc = $ENV{CC} || 'gcc';
+
+    # -O0 keeps the calls an optimizer would hide.
+    is(system($cc, qw(-std=c99 -O0 -c -o), $object->filename,
+              "$top/fcgi_record.c"), 0, 'fcgi_record.c compiles alone')
+        or return;
+    open(my $nm, '-|', 'nm', '-u', $object->filename) or die "nm: $!\n";
+    my @symbols = map { /(\S+)$/ } <$nm>;
+    ok(close($nm), 'nm reads fcgi_record.o');
+    my @wrong = grep { !$MEMORY{$_} } @symbols;
+    is_deeply(\@wrong, [], 'fcgi_record.o needs nothing but memory functions')
+        or diag("fcgi_record.o needs @wrong");
+}
+
+my @paths = sort glob("$top/*.c $top/*.h");
+ok(scalar(@paths), 'there are sources');
+for my $path (@paths) {
+    my ($file, $name) = $path =~ m{(([^/]+)\.[ch])$};
+    ok($MAY_INCLUDE{$name}, "$file has a place in the layers") or next;
+    my $code = code_of($path);
+    check_includes($name, $file, includes_of($code));
+    check_words($name, $file, $code);
+}
+check_symbols_of_record() if -e "$top/fcgi_record.c";
+done_testing();
