@@ -141,13 +141,21 @@ check-static: | apxs
 	    --suppress=missingIncludeSystem $(SOURCES)
 	@echo "Checking with clang-tidy"
 	@clang-tidy --quiet --warnings-as-errors='*' --checks=$(TIDY_CHECKS) \
-	    $(SOURCES) -- -std=c99 $(httpd_flags) 2> >(sed -E \
-	    '/^[0-9]+ warnings? (generated|treated)/d; /^$$/d' >&2)
+	    $(SOURCES) -- -std=c99 $(httpd_flags) $(findings)
+
+# The findings without the path that leads to each; V=1 shows it.
+ifneq ($(V),1)
+findings = 2>&1 | awk '/: note:/ { hidden = 1 } \
+    /: (error|warning):/ { hidden = 0 } \
+    !hidden && NF && !/^[0-9]+ warnings? (generated|treated)/'
+endif
 
 # What finds mistakes rather than taste.  Left out: C11's memcpy_s, which C
-# libraries do not have; "if (strcmp(a, b))" and 64 * 1024, as httpd writes.
+# libraries do not have; "if (strcmp(a, b))" and 64 * 1024, as httpd writes;
+# branches of the same content that say different things.
 TIDY_CHECKS := '-*,clang-analyzer-*,bugprone-*,$\
     -clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling,$\
+    -bugprone-branch-clone,$\
     -bugprone-easily-swappable-parameters,$\
     -bugprone-suspicious-string-compare,$\
     -bugprone-implicit-widening-of-multiplication-result'

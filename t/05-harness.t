@@ -23,6 +23,7 @@ sub raw_http {
     my $listener = IO::Socket::INET->new(
         LocalAddr => '127.0.0.1', Listen => 8, ReuseAddr => 1) or die $!;
     my $pid = Private::spawn(code => sub {
+        alarm 60;
         while (my $socket = $listener->accept) {
             my $request = '';
             sysread $socket, $request, 4096, length $request
@@ -353,7 +354,8 @@ sub short_test {
     my $pid = open my $output, '-|', $^X, "-I$Bin/lib", '-e', <<"EOC";
         use Httpd; use FcgiApp; use PhpFpm;
         my \$httpd = Httpd->start(module => 0);
-        my \$app = FcgiApp->start(\\&FcgiApp::echo_params, workers => 2);
+        our \$app = FcgiApp->start(\\&FcgiApp::echo_params, workers => 2,
+            transport => 'unix', socket => "/tmp/fcgi-own-\$\$-socket");
         my \$php = PhpFpm::program() ? PhpFpm->start : undef;
         \$| = 1;
         print join(' ', \$httpd->pid, \$httpd->pids, \@{ \$app->{pids} },
@@ -366,6 +368,7 @@ EOC
 }
 
 for my $end ('die', 'exit', 'kill TERM => $$; sleep 9',
+             'pipe my $r, STDOUT; close $r; print 1 or die; sleep 9',
              'kill KILL => $$; sleep 9') {
     subtest "a test that ends with: $end" => sub {
         my ($pid, $started, $wait) = short_test($end);

@@ -85,27 +85,25 @@ sub wait_for_output {
     return;
 }
 
-# The demo's end: nothing of what was there before is there any more.
+# The demo ends, and nothing that these processes of it made is there then.
 sub ok_nothing_left {
-    my ($demo, @directories) = @_;
+    my ($demo, @pids) = @_;
     ok(wait_for_end($demo), 'it ended') or diag Private::slurp($demo->{log});
     Private::wait_until(2, sub { !processes_of($demo->{pid}) });
     is_deeply([processes_of($demo->{pid})], [], 'no process is left');
-    is_deeply([grep { -e } @directories], [], 'no file is left');
+    is_deeply([directories_of(@pids)], [], 'no file is left');
     return;
 }
 
 subtest 'DEMO_CHECK=1' => sub {
     my $demo = start('env', 'DEMO_CHECK=1', 'make', '-C', $TOP, 'demo');
     wait_for_output($demo, qr/Starting/);
-    my @pids = processes_of($demo->{pid});
-    ok_nothing_left($demo);
+    ok_nothing_left($demo, processes_of($demo->{pid}));
     is($demo->{status}, 0, 'exit status 0');
     my $output = Private::slurp($demo->{log});
     like($output, qr/^  Hello from \Q$_\E \d/m, "$_ answered")
         for 'PHP', 'Django';
     like($output, qr/^  Hello from C: request 1/m, 'C answered');
-    is_deeply([directories_of(@pids)], [], 'no file is left');
 };
 
 # A signal to the group of processes is what Ctrl-C on a terminal does.
@@ -115,9 +113,9 @@ for my $case (['Ctrl-C', 'INT', -1], ['SIGTERM to make', 'TERM', 1]) {
         my $demo = start('make', '-C', $TOP, 'demo');
         wait_for_output($demo, qr/^Ctrl-C stops everything/m);
         my @pids = processes_of($demo->{pid});
-        my @directories = directories_of(@pids);
         cmp_ok(scalar @pids, '>=', 8, 'servers and their workers are there');
-        cmp_ok(scalar @directories, '>=', 4, 'and their directories');
+        cmp_ok(scalar directories_of(@pids), '>=', 4,
+               'and their directories');
         my ($url) = Private::slurp($demo->{log}) =~ m{^    (http://\S+/) }m;
         local $ENV{no_proxy} = '*';
         like(Client::curl($url)->{body}, qr/<h1>Hello from PHP/, 'a page');
@@ -126,7 +124,7 @@ for my $case (['Ctrl-C', 'INT', -1], ['SIGTERM to make', 'TERM', 1]) {
         like(Client::curl("${url}hello?<>")->{body},
              qr/<h1>Hello from C.*QUERY_STRING<td>&lt;&gt;/s, 'and another');
         kill $signal, $whom * $demo->{pid};
-        ok_nothing_left($demo, @directories);
+        ok_nothing_left($demo, @pids);
     };
 }
 
@@ -136,9 +134,9 @@ subtest 'Ctrl-C while it starts' => sub {
     Private::wait_until(10, sub {
         directories_of(processes_of($demo->{pid})) >= 2;
     });
-    my @directories = directories_of(processes_of($demo->{pid}));
+    my @pids = processes_of($demo->{pid});
     kill 'INT', -$demo->{pid};
-    ok_nothing_left($demo, @directories);
+    ok_nothing_left($demo, @pids);
     isnt($demo->{status}, 0, 'and that is no success');
 };
 
@@ -152,7 +150,7 @@ subtest 'a wrong answer' => sub {
     local $ENV{MODULE_SO} = Httpd::module_file();
     local $ENV{DEMO_CHECK} = 1;
     my $demo = start('perl', "$copy/demo/demo.pl");
-    ok_nothing_left($demo);
+    ok_nothing_left($demo, $demo->{pid});
     isnt($demo->{status}, 0, 'is no success');
     my $output = Private::slurp($demo->{log});
     like($output, qr/WRONG.*6 \* 7 = 48.*1 of 3 did not answer/s,

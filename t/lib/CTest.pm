@@ -2,8 +2,8 @@
 #
 # Compiles a cmocka program under ASan and UBSan, runs it, and turns each of
 # its tests into one of this test. A program that does not compile, crashes,
-# hangs, reports fewer tests than it planned or exits non-zero is a failure;
-# so is a machine without cmocka. Knows nothing of what is tested.
+# hangs, skips or reports fewer tests than planned, or exits non-zero fails;
+# so does a machine without cmocka. Knows nothing of what is tested.
 #
 #     use CTest;
 #     CTest::run(sources => ['t/unit/test_record.c', 'fcgi_record.c']);

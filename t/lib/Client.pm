@@ -64,7 +64,7 @@ sub request {
 # GET with "Connection: close", unless the headers say otherwise.
 sub get {
     my ($class, $port, $path, %headers) = @_;
-    %headers = (Host => 'localhost', Connection => 'close', %headers);
+    %headers = (Host => "localhost:$port", Connection => 'close', %headers);
     my $lines = join '', map { "$_: $headers{$_}\r\n" } sort keys %headers;
     return $class->request($port, "GET $path HTTP/1.1\r\n$lines\r\n");
 }

@@ -133,6 +133,7 @@ sub prepare {
 sub environment {
     my ($self) = @_;
     return {
+        PATH => '/usr/local/bin:/usr/bin:/bin',
         TMPDIR => "$self->{dir}/tmp",
         $ENV{HTTPD_PRELOAD} ? (LD_PRELOAD => $ENV{HTTPD_PRELOAD}) : (),
         %{ $self->{env} },

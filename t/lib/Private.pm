@@ -26,8 +26,10 @@ our $POLL = 0.005;      # seconds between two looks at a condition
 
 my %running;            # pid => the process that spawned it
 
-# Interrupted tests run their END blocks, too.
+# Interrupted tests run their END blocks, too, even when nobody reads what
+# they print there.
 $SIG{$_} ||= sub { exit 1 } for qw(INT TERM HUP);
+$SIG{PIPE} ||= 'IGNORE';
 
 # A directory /tmp/fcgi-LABEL-PID-... that www-data may enter; removed when
 # the object goes.
@@ -70,7 +72,7 @@ sub spawn {
     }
     setpgrp;
     %running = ();
-    $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP);
+    $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE);
     eval { $arg{exec} ? run_program(%arg) : $arg{code}->(); 1 }
         or print STDERR $@;
     POSIX::_exit(0);
