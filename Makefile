@@ -35,7 +35,8 @@ httpd_flags = $(shell $(APXS) -q EXTRA_CPPFLAGS) \
 ifneq ($(V),1)
 export LTFLAGS := --silent
 quietly = 2>&1 | sed -E '/--mode=(compile|link|install) /d; /^chmod /d; \
-    /^libtool: (install|warning: remember)/d; /instdso.sh /d; /^$$/d'
+    /^libtool: (install|finish|warning: remember)/d; /instdso.sh /d; \
+    /^-{60,}$$/,/^-{60,}$$/d; /^$$/d'
 endif
 
 comma := ,
@@ -117,7 +118,10 @@ FORMATTED = $(SOURCES) $(HEADERS) $(wildcard demo/*.c t/*/*.c t/*/*.h)
 
 check-format:
 	@echo "Checking the format (make format corrects it)"
-	@clang-format --dry-run -Werror $(FORMATTED)
+	@failed=0; for file in $(FORMATTED); do \
+	    clang-format "$$file" | diff -u --label "$$file" \
+	        --label "$$file, formatted" "$$file" - || failed=1; \
+	done; exit $$failed
 
 format:
 	@clang-format -i $(FORMATTED)

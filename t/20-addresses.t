@@ -306,6 +306,20 @@ for my $place ('/run-time', '/run-time-1.x') {
     };
 }
 
+subtest 'a wrong address in .htaccess' => sub {
+    for my $way ('SetHandler fcgi:localhost', 'AddHandler fcgi:localhost .x',
+                 'RewriteRule . - [H=fcgi:localhost]') {
+        $httpd->write('wrong/.htaccess', "RewriteEngine On\n$way");
+        $httpd->write('wrong/a.x', 'the text of the file');
+        my $before = $httpd->error_log;
+        is(Client->get($httpd->port, '/wrong/a.x')->status, 500, $way);
+        my @lines = split /\n/, substr $httpd->error_log, length $before;
+        is(scalar @lines, 1, 'one line in the log');
+        like($lines[0] // '', qr/FCGI13: .*'localhost' names no port; write/,
+             'with what to write');
+    }
+};
+
 subtest 'the longest path that fits' => sub {
     my $room = 107 - length "$dir/";
     my $long = FcgiApp->start(app_called('long'), transport => 'unix',

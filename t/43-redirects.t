@@ -204,7 +204,8 @@ subtest 'the type that goes with it chooses no handler' => sub {
 
 subtest 'other places are a redirect for the client' => sub {
     my %to = (
-        away => 'http://example.com/x?y=z', away_body => 'https://example.com/',
+        away => 'http://example.com/x?y=z',
+        away_body => 'https://example.com/',
         host => '//example.com/x', relative => 'other/x', dots => '../x',
         cookie => '/second/x', other => '/second/x',
     );

@@ -199,7 +199,7 @@ sub start_curl {
 
 my %curl = (
     'HTTP/1.1 over TLS' => [1, 18, '1.1', '--http1.1'],
-    'HTTP/1.0 over TLS' => [1, 56, '1', qw(--http1.0 --no-alpn)],
+    'HTTP/1.0 over TLS' => [1, 56, '1.1', qw(--http1.0 --no-alpn)],
     $H2 ? ('HTTP/2' => [0, 92, '2', '--http2-prior-knowledge'],
            'HTTP/2 over TLS' => [1, 92, '2', '--http2']) : (),
 );

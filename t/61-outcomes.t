@@ -338,7 +338,8 @@ subtest 'mod_cache' => sub {
     for my $length ('', '-length') {
         my $name = "cached-cut$length";
         my $conn = Client->connect($httpd->port);
-        $conn->send("GET /$name HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        $conn->send("GET /$name HTTP/1.1\r\nHost: localhost:"
+                    . $httpd->port . "\r\n\r\n");
         ok($conn->read_until(qr/first/), "$name: the answer begins");
         $app->release("cut$length");
         my $answer = $conn->read_response;
