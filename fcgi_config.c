@@ -28,6 +28,11 @@ static const fcgi_dir_config defaults = {
     .total_timeout = 0,
     .max_header_size = 64 * 1024,
     .ignore_client_abort = 0,
+    .request_buffering = 1,
+    .buffer_memory = 64 * 1024,
+    .buffer_max = 1024 * 1024 * 1024,
+    .buffer_dir = NULL,
+    .flush = FCGI_FLUSH_AUTO,
 };
 
 /* An address of the configuration files. */
@@ -36,6 +41,12 @@ typedef struct known_address {
     int lowered;   /* named where httpd lower-cases: AddHandler, RewriteRule */
     int ambiguous; /* another address differs only in upper and lower case */
 } known_address;
+
+/* What a request's SetHandler gave, see fcgi_config_remember(). */
+typedef struct remembered {
+    const ap_expr_info_t *expr;
+    const char *value;
+} remembered;
 
 /* Lower-cased handler name -> known_address. Made by fcgi_config_check(),
  * lives in pconf, only read afterwards. */
@@ -52,6 +63,11 @@ void *fcgi_config_create_dir(apr_pool_t *pool, char *dir)
     conf->total_timeout = UNSET;
     conf->max_header_size = UNSET;
     conf->ignore_client_abort = UNSET;
+    conf->request_buffering = UNSET;
+    conf->buffer_memory = UNSET;
+    conf->buffer_max = UNSET;
+    conf->buffer_dir = NULL;
+    conf->flush = UNSET;
     return conf;
 }
 
@@ -68,6 +84,11 @@ static fcgi_dir_config *merge(apr_pool_t *pool, const fcgi_dir_config *base,
     conf->total_timeout = MERGE(total_timeout);
     conf->max_header_size = MERGE(max_header_size);
     conf->ignore_client_abort = MERGE(ignore_client_abort);
+    conf->request_buffering = MERGE(request_buffering);
+    conf->buffer_memory = MERGE(buffer_memory);
+    conf->buffer_max = MERGE(buffer_max);
+    conf->buffer_dir = add->buffer_dir ? add->buffer_dir : base->buffer_dir;
+    conf->flush = MERGE(flush);
     return conf;
 }
 
@@ -115,31 +136,96 @@ static const char *set_limit_or_off(cmd_parms *cmd, void *conf,
     return set_limit(cmd, conf, arg);
 }
 
-/* Sets a size field: bytes, or with K or M. */
-static const char *set_size(cmd_parms *cmd, void *conf, const char *arg)
+/* Reads a size: bytes, or with K, M or G. Returns -1 if it is none. */
+static apr_off_t parse_size(const char *arg)
 {
-    apr_off_t *field = field_at(conf, cmd);
-    const apr_off_t lowest = 256, highest = 1024 * 1024 * 1024;
+    static const char units[] = "KMG";
+    const char *unit;
+    apr_off_t size;
     char *end;
 
-    if (apr_isdigit(*arg) && apr_strtoff(field, arg, &end, 10) == APR_SUCCESS
-        && *field <= highest) {
-        if (apr_toupper(*end) == 'K') {
-            *field *= 1024;
-            end++;
+    if (!apr_isdigit(*arg)
+        || apr_strtoff(&size, arg, &end, 10) != APR_SUCCESS) {
+        return -1;
+    }
+    if (*end) {
+        unit = strchr(units, apr_toupper(*end));
+        if (!unit || end[1]) {
+            return -1;
         }
-        else if (apr_toupper(*end) == 'M') {
-            *field *= 1024 * 1024;
-            end++;
-        }
-        if (!*end && *field >= lowest && *field <= highest) {
-            return NULL;
+        for (; unit >= units; unit--) {
+            if (size > APR_INT64_MAX / 1024) {
+                return -1;
+            }
+            size *= 1024;
         }
     }
-    return apr_psprintf(cmd->pool,
-                        "%s: '%s' is not a size from 256 bytes to 1024M; "
-                        "write a number, alone or with K or M, like 64K",
-                        cmd->cmd->name, arg);
+    return size;
+}
+
+static const char *set_size_up_to(cmd_parms *cmd, void *conf, const char *arg,
+                                  apr_off_t highest)
+{
+    const apr_off_t lowest = 256;
+    apr_off_t size = parse_size(arg);
+
+    if (size < lowest || size > highest) {
+        return apr_psprintf(cmd->pool,
+                            "%s: '%s' is not a size from %" APR_OFF_T_FMT
+                            " bytes to %" APR_OFF_T_FMT "M; write a number, "
+                            "alone or with K, M or G, like 64K",
+                            cmd->cmd->name, arg, lowest,
+                            highest / (1024 * 1024));
+    }
+    *(apr_off_t *)field_at(conf, cmd) = size;
+    return NULL;
+}
+
+/* Sets a field for bytes in memory. */
+static const char *set_memory_size(cmd_parms *cmd, void *conf, const char *arg)
+{
+    return set_size_up_to(cmd, conf, arg, (apr_off_t)1024 * 1024 * 1024);
+}
+
+/* Sets a field for bytes in a file. */
+static const char *set_file_size(cmd_parms *cmd, void *conf, const char *arg)
+{
+    return set_size_up_to(cmd, conf, arg,
+                          (apr_off_t)1024 * 1024 * 1024 * 1024 * 1024);
+}
+
+static const char *set_dir(cmd_parms *cmd, void *conf, const char *arg)
+{
+    const char **field = field_at(conf, cmd);
+
+    *field = ap_server_root_relative(cmd->pool, arg);
+    if (!*field || !ap_is_directory(cmd->pool, *field)) {
+        return apr_psprintf(cmd->pool,
+                            "%s: '%s' is not a directory; make it, writable "
+                            "for httpd's user",
+                            cmd->cmd->name, arg);
+    }
+    return NULL;
+}
+
+static const char *set_flush(cmd_parms *cmd, void *conf, const char *arg)
+{
+    int *field = field_at(conf, cmd);
+
+    if (!strcasecmp(arg, "auto")) {
+        *field = FCGI_FLUSH_AUTO;
+    }
+    else if (!strcasecmp(arg, "on")) {
+        *field = FCGI_FLUSH_ON;
+    }
+    else if (!strcasecmp(arg, "off")) {
+        *field = FCGI_FLUSH_OFF;
+    }
+    else {
+        return apr_psprintf(cmd->pool, "%s: '%s' is not Auto, On or Off",
+                            cmd->cmd->name, arg);
+    }
+    return NULL;
 }
 
 /*
@@ -272,19 +358,46 @@ static const ap_expr_info_t *set_handler_of(ap_conf_vector_t *settings)
     return core ? core->expr_handler : NULL;
 }
 
+/* The value of a SetHandler expression for r, with upper and lower case as
+ * written; NULL if it has none. */
+static const char *evaluate(request_rec *r, const ap_expr_info_t *expr)
+{
+    const char *error = NULL;
+    const char *value = ap_expr_str_exec(r, expr, &error);
+
+    return error ? NULL : value;
+}
+
+int fcgi_config_remember(request_rec *r)
+{
+    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
+    remembered *memory;
+
+    if (expr && fcgi_backend_is_ours(r->handler)) {
+        memory = apr_palloc(r->pool, sizeof(*memory));
+        memory->expr = expr;
+        memory->value = evaluate(r, expr);
+        ap_set_module_config(r->request_config, &fastcgi_handler_module,
+                             memory);
+    }
+    return DECLINED;
+}
+
 /* r->handler as SetHandler has it, before httpd lower-cased it; NULL if
  * r->handler is not from SetHandler. */
 static const char *set_handler_value(request_rec *r)
 {
     const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
-    const char *error = NULL;
+    const remembered *memory =
+        ap_get_module_config(r->request_config, &fastcgi_handler_module);
     const char *value;
 
     if (!expr) {
         return NULL;
     }
-    value = ap_expr_str_exec(r, expr, &error);
-    return !error && value && !strcasecmp(value, r->handler) ? value : NULL;
+    /* mod_dir puts the settings of an index file into the request */
+    value = memory && memory->expr == expr ? memory->value : evaluate(r, expr);
+    return value && !strcasecmp(value, r->handler) ? value : NULL;
 }
 
 const char *fcgi_config_backend(request_rec *r, const fcgi_backend **backend)
@@ -314,8 +427,11 @@ static int section_has(ap_conf_vector_t *section, const ap_expr_info_t *expr)
     const core_dir_config *core = ap_get_core_module_config(section);
     int i;
 
-    if (!core || core->expr_handler == expr) {
-        return core != NULL;
+    if (!core) {
+        return 0;
+    }
+    if (core->expr_handler == expr) {
+        return 1;
     }
     for (i = 0; core->sec_if && i < core->sec_if->nelts; i++) {
         if (section_has(APR_ARRAY_IDX(core->sec_if, i, ap_conf_vector_t *),
@@ -382,7 +498,7 @@ const command_rec fcgi_config_commands[] = {
     AP_INIT_TAKE1("FcgiTotalTimeout", set_limit_or_off, FIELD(total_timeout),
                   IN_SERVER_AND_SECTIONS,
                   "how long a whole exchange may take, or off (default)"),
-    AP_INIT_TAKE1("FcgiMaxHeaderSize", set_size, FIELD(max_header_size),
+    AP_INIT_TAKE1("FcgiMaxHeaderSize", set_memory_size, FIELD(max_header_size),
                   IN_SERVER_AND_SECTIONS,
                   "the largest header block an application may answer with "
                   "(default 64K)"),
@@ -390,5 +506,23 @@ const command_rec fcgi_config_commands[] = {
                  FIELD(ignore_client_abort), OR_FILEINFO,
                  "On: the application may finish when the client has gone "
                  "(default Off)"),
+    AP_INIT_FLAG("FcgiRequestBuffering", ap_set_flag_slot,
+                 FIELD(request_buffering), IN_SERVER_AND_SECTIONS,
+                 "On: a request's body is here before the application is "
+                 "asked (default); Off: it is streamed"),
+    AP_INIT_TAKE1("FcgiBufferMemory", set_memory_size, FIELD(buffer_memory),
+                  IN_SERVER_AND_SECTIONS,
+                  "how much of a body is held in memory before a file is "
+                  "used (default 64K)"),
+    AP_INIT_TAKE1("FcgiBufferMax", set_file_size, FIELD(buffer_max),
+                  IN_SERVER_AND_SECTIONS,
+                  "how much of a body is held at all (default 1G)"),
+    AP_INIT_TAKE1("FcgiBufferDir", set_dir, FIELD(buffer_dir),
+                  IN_SERVER_AND_SECTIONS,
+                  "where bodies are held that are too large for memory "
+                  "(default: the system's directory for such files)"),
+    AP_INIT_TAKE1("FcgiFlush", set_flush, FIELD(flush), OR_FILEINFO,
+                  "when the client gets a part of an answer: Auto, as soon "
+                  "as the application pauses (default); On, each part; Off"),
     { NULL, { NULL }, NULL, 0, RAW_ARGS, NULL },
 };

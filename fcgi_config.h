@@ -19,6 +19,13 @@ extern module AP_MODULE_DECLARE_DATA fastcgi_handler_module;
 /* Every log message starts with a stable id that README.rst explains. */
 #define FCGI_LOGNO(number) "FCGI" number ": "
 
+/* When httpd is told to let go what it has for the client. */
+typedef enum {
+    FCGI_FLUSH_AUTO, /* when the application pauses */
+    FCGI_FLUSH_ON,   /* after every piece of the answer */
+    FCGI_FLUSH_OFF /* when httpd thinks it is worth a packet, and at the end */
+} fcgi_flush;
+
 /* Settings of a directory; -1 is unset. Times in microseconds, 0 is off. */
 typedef struct fcgi_dir_config {
     apr_interval_time_t connect_timeout;    /* getting a connection */
@@ -27,6 +34,11 @@ typedef struct fcgi_dir_config {
     apr_interval_time_t total_timeout;      /* the whole exchange */
     apr_off_t max_header_size;              /* bytes of a header block */
     int ignore_client_abort;                /* 0 or 1 */
+    int request_buffering;                  /* 0 or 1 */
+    apr_off_t buffer_memory;                /* bytes held before a file */
+    apr_off_t buffer_max;                   /* bytes held at all */
+    const char *buffer_dir;                 /* NULL: unset, the system's */
+    int flush;                              /* an fcgi_flush */
 } fcgi_dir_config;
 
 extern const command_rec fcgi_config_commands[];
@@ -45,6 +57,12 @@ const fcgi_dir_config *fcgi_config_settings(request_rec *r);
  */
 int fcgi_config_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                       server_rec *s);
+
+/*
+ * A fixups hook, to run right after core's: remembers what SetHandler's
+ * expression gives, before other modules change what it looks at.
+ */
+int fcgi_config_remember(request_rec *r);
 
 /*
  * The backend that r->handler, a handler of ours, means. httpd lower-cases

@@ -43,21 +43,26 @@ static void add(apr_pollfd_t *pfd, apr_socket_t *socket, apr_int16_t events)
     pfd->client_data = NULL;
 }
 
-static int ready_of(const apr_pollfd_t *pfds, int count)
+/* What poll's answer for the application's socket means, and the client's. */
+static int ready_of(const apr_pollfd_t *pfd, int is_client)
 {
     const apr_int16_t ended = APR_POLLERR | APR_POLLHUP | APR_POLLNVAL;
     int ready = 0;
 
-    if (pfds[0].rtnevents & (APR_POLLIN | ended)) {
-        ready |= FCGI_WANTS_READ;
+    if (pfd->rtnevents & (APR_POLLIN | ended)) {
+        ready |= is_client ? FCGI_WANTS_CLIENT : FCGI_WANTS_READ;
     }
-    if (pfds[0].rtnevents & (APR_POLLOUT | ended)) {
-        ready |= FCGI_WANTS_WRITE;
-    }
-    if (count > 1 && pfds[1].rtnevents) {
-        ready |= FCGI_WANTS_CLIENT;
+    if (pfd->rtnevents & (APR_POLLOUT | ended)) {
+        ready |= is_client ? FCGI_WANTS_CLIENT_WRITE : FCGI_WANTS_WRITE;
     }
     return ready;
+}
+
+/* The events to poll for of those two wants. */
+static apr_int16_t events_of(int wants, int in, int out)
+{
+    return (apr_int16_t)((wants & in ? APR_POLLIN : 0)
+                         | (wants & out ? APR_POLLOUT : 0));
 }
 
 /* After how long to look at the client unasked; 0: when its socket says. */
@@ -75,28 +80,39 @@ static apr_interval_time_t client_tick(const fcgi_exchange *ex,
     return has_socket ? BODY_CHECK : body_tick;
 }
 
-/* Waits once for what ex wants, at most tick if that is not 0. */
+/*
+ * Waits once for what ex wants, at most tick if that is not 0. A socket of
+ * which nothing is wanted is left out: poll() would tell of its end again and
+ * again.
+ */
 static void wait_once(fcgi_exchange *ex, apr_interval_time_t tick)
 {
     conn_rec *c = ex->r->connection;
+    apr_int16_t application =
+        events_of(ex->wants, FCGI_WANTS_READ, FCGI_WANTS_WRITE);
+    apr_int16_t client = c->master ? 0
+                                   : events_of(ex->wants, FCGI_WANTS_CLIENT,
+                                               FCGI_WANTS_CLIENT_WRITE);
     apr_interval_time_t timeout = time_left(ex);
     apr_pollfd_t pfds[2];
-    apr_int32_t count = 1, signalled;
+    apr_int32_t count = 0, signalled, i;
     apr_status_t rv;
 
-    add(&pfds[0], ex->conn->socket,
-        APR_POLLIN | (ex->wants & FCGI_WANTS_WRITE ? APR_POLLOUT : 0));
-    if (ex->wants & FCGI_WANTS_CLIENT && !c->master) {
-        add(&pfds[count++], ap_get_conn_socket(c), APR_POLLIN);
+    if (application) {
+        add(&pfds[count++], ex->conn->socket, application);
+    }
+    if (client) {
+        add(&pfds[count++], ap_get_conn_socket(c), client);
     }
     if (tick && (timeout < 0 || timeout > tick)) {
         timeout = tick;
     }
     rv = apr_poll(pfds, count, &signalled, timeout);
-    if (rv == APR_SUCCESS) {
-        fcgi_exchange_ready(ex, ready_of(pfds, count));
+    for (i = 0; rv == APR_SUCCESS && i < count; i++) {
+        fcgi_exchange_ready(ex, ready_of(&pfds[i], i || !application));
     }
-    else if (!APR_STATUS_IS_TIMEUP(rv) && !APR_STATUS_IS_EINTR(rv)) {
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_TIMEUP(rv)
+        && !APR_STATUS_IS_EINTR(rv)) {
         fcgi_exchange_ready(ex, FCGI_WANTS_READ); /* reading tells why */
     }
     if (tick) {

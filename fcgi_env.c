@@ -98,7 +98,11 @@ static void adjust(request_rec *r, const char *location, apr_off_t body_len)
      * sent once, as CONTENT_LENGTH. */
     apr_table_unset(env, "HTTP_TRANSFER_ENCODING");
     apr_table_unset(env, "HTTP_CONTENT_LENGTH");
-    if (body_len > 0) {
+    if (body_len < 0 && r->input_filters != r->proto_input_filters) {
+        /* a filter may change the length, and says so too late */
+        apr_table_unset(env, "CONTENT_LENGTH");
+    }
+    else if (body_len > 0) {
         apr_table_setn(env, "CONTENT_LENGTH",
                        apr_off_t_toa(r->pool, body_len));
     }

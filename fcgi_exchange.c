@@ -16,12 +16,23 @@
 
 #define REQUEST_ID 1 /* a connection carries one request at a time */
 
-/* A read takes so much; a little less than 64 KB, so that the allocator's
- * own header fits the same pages. */
-#define READ_SIZE (64 * 1024 - 128)
+/* A read takes so much: httpd takes it in one piece without waiting, as it is
+ * less than FlushMaxThreshold's 64 KB even with headers. */
+#define READ_SIZE (56 * 1024)
 
 /* The client's body waits in httpd while more than this is to be written. */
 #define OUT_MAX (64 * 1024)
+
+/* Reads of a streamed body in one round of a step. */
+#define STREAM_ROUNDS 64
+
+/* What is held of a streamed body never reaches a file: OUT_MAX, and what
+ * one read may give beyond that. */
+#define STREAM_MEMORY (4 * OUT_MAX)
+
+/* So much of a held body is made ready to be written at a time; what is in a
+ * file is mapped into memory, not copied. */
+#define HELD_PART (512 * 1024)
 
 /* Pieces of one gathered write. */
 #define MAX_PIECES 32
@@ -31,24 +42,33 @@
 #define PAUSE       apr_time_from_msec(5)
 #define FLUSH_EVERY apr_time_from_msec(30)
 
+/* How long a client may hold the application up before its answer goes to a
+ * file: one that takes a few dozen megabytes a second is not behind. */
+#define GRACE apr_time_from_msec(2)
+
 fcgi_exchange *fcgi_exchange_create(request_rec *r,
                                     const fcgi_backend *backend,
-                                    const fcgi_limits *limits,
-                                    apr_size_t max_header_size)
+                                    const fcgi_terms *terms)
 {
     fcgi_exchange *ex = apr_pcalloc(r->pool, sizeof(*ex));
     apr_bucket_alloc_t *list = r->connection->bucket_alloc;
+    fcgi_spool_limits spool = terms->spool;
 
     ex->r = r;
-    ex->limits = *limits;
-    ex->response = fcgi_response_create(r, backend->name, max_header_size);
+    ex->terms = *terms;
+    ex->response = fcgi_response_create(
+        r, backend->name, terms->max_header_size, terms->flush, &terms->spool);
     fcgi_reader_init(&ex->reader, REQUEST_ID);
     ex->out = apr_brigade_create(r->pool, list);
     ex->body = apr_brigade_create(r->pool, list);
+    if (terms->stream_body) {
+        spool.memory = STREAM_MEMORY;
+    }
+    ex->held = fcgi_spool_create(r->pool, list, &spool);
     ex->body_done = r->main != NULL; /* a subrequest has none of its own */
     ex->writable = 1;
     ex->client_ready = !ex->body_done;
-    ex->watch_client = !limits->ignore_client_abort;
+    ex->watch_client = !terms->ignore_client_abort;
     ex->started = apr_time_now();
     ex->last_moved = ex->started;
     return ex;
@@ -70,6 +90,9 @@ static void end(fcgi_exchange *ex, fcgi_outcome outcome, apr_status_t rv,
     if (ex->response->state != FCGI_RESPONSE_GATHERING) {
         result->phase = FCGI_PHASE_BODY;
     }
+    else if (!ex->tries) {
+        result->phase = FCGI_PHASE_RECEIVE;
+    }
     else {
         result->phase =
             ex->sent_at || ex->bytes_in ? FCGI_PHASE_HEADERS : FCGI_PHASE_SEND;
@@ -86,7 +109,7 @@ static void note_moved(fcgi_exchange *ex)
 static void lose_client(fcgi_exchange *ex, apr_status_t rv, const char *why)
 {
     ex->watch_client = 0;
-    if (ex->limits.ignore_client_abort && ex->body_done) {
+    if (ex->terms.ignore_client_abort && ex->body_done) {
         fcgi_response_drop(ex->response);
     }
     else {
@@ -126,14 +149,14 @@ static void add_params(fcgi_exchange *ex, apr_bucket_brigade *bb,
     add_record_header(ex, bb, FCGI_PARAMS, 0);
 }
 
-/* Adds a bucket of the client's body as STDIN records. */
+/* Adds a bucket of the body as STDIN records. */
 static apr_status_t add_body_bucket(fcgi_exchange *ex, apr_bucket *bucket)
 {
     const char *data;
     apr_size_t len;
     apr_status_t rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
 
-    while (rv == APR_SUCCESS && len) {
+    while (rv == APR_SUCCESS && len && bucket) {
         apr_bucket *rest = NULL;
 
         if (len > FCGI_MAX_CONTENT_LEN) {
@@ -144,37 +167,38 @@ static apr_status_t add_body_bucket(fcgi_exchange *ex, apr_bucket *bucket)
         add_record_header(ex, ex->out, FCGI_STDIN, bucket->length);
         APR_BRIGADE_INSERT_TAIL(ex->out, bucket);
         ex->out_len += bucket->length;
-        ex->body_len += (apr_off_t)bucket->length;
         len -= bucket->length;
-        if (rv == APR_SUCCESS) {
-            rv = apr_bucket_setaside(bucket, ex->r->pool);
-        }
         bucket = rest;
     }
     return rv;
 }
 
-static apr_status_t add_body(fcgi_exchange *ex)
+/* Makes a part of the held body ready to be written, and STDIN's end once
+ * there is no more: never before the whole body is known to be here. */
+static void queue_body(fcgi_exchange *ex)
 {
     apr_status_t rv = APR_SUCCESS;
 
-    while (rv == APR_SUCCESS && !APR_BRIGADE_EMPTY(ex->body)) {
-        apr_bucket *bucket = APR_BRIGADE_FIRST(ex->body);
-
-        if (APR_BUCKET_IS_EOS(bucket)) {
-            ex->body_done = 1;
-            ex->client_ready = 0;
-            add_record_header(ex, ex->out, FCGI_STDIN, 0);
-            apr_brigade_cleanup(ex->body);
+    if (ex->stdin_done || ex->write_failed || ex->out_len >= OUT_MAX) {
+        return;
+    }
+    if (ex->held->len) {
+        if (APR_BRIGADE_EMPTY(ex->out)) {
+            fcgi_spool_reclaim(ex->held);
         }
-        else if (APR_BUCKET_IS_METADATA(bucket) || !bucket->length) {
-            apr_bucket_delete(bucket);
-        }
-        else {
-            rv = add_body_bucket(ex, bucket);
+        rv = fcgi_spool_take(ex->held, ex->body, HELD_PART);
+        while (rv == APR_SUCCESS && !APR_BRIGADE_EMPTY(ex->body)) {
+            rv = add_body_bucket(ex, APR_BRIGADE_FIRST(ex->body));
         }
     }
-    return rv;
+    if (rv != APR_SUCCESS) {
+        end(ex, FCGI_OUTCOME_NO_SPACE, rv,
+            "the held request body cannot be read");
+    }
+    else if (ex->body_done && !ex->held->len) {
+        add_record_header(ex, ex->out, FCGI_STDIN, 0);
+        ex->stdin_done = 1;
+    }
 }
 
 /* Takes n written bytes off the front of out. */
@@ -191,7 +215,7 @@ static void consume(fcgi_exchange *ex, apr_size_t n)
         n -= bucket->length;
         apr_bucket_delete(bucket);
     }
-    if (ex->body_done && APR_BRIGADE_EMPTY(ex->out)) {
+    if (ex->stdin_done && APR_BRIGADE_EMPTY(ex->out)) {
         ex->sent_at = ex->last_moved;
     }
 }
@@ -252,43 +276,75 @@ static void write_application(fcgi_exchange *ex)
 /* ---- from the client ---- */
 
 /*
- * Reads of the body without waiting. Once the answer was begun the output
- * filters are out of reach meanwhile: httpd's input filter would end the
- * answer in good order when the body breaks, and that would be a lie.
+ * Reads of the body. Once the application has answered the output filters are
+ * out of reach meanwhile: httpd's input filter would end the answer in good
+ * order when the body breaks, and that would be a lie.
  */
-static apr_status_t get_body(fcgi_exchange *ex)
+static apr_status_t get_body(fcgi_exchange *ex, apr_read_type_e block)
 {
     request_rec *r = ex->r;
     ap_filter_t *output_filters = r->output_filters;
     apr_status_t rv;
 
-    if (fcgi_response_begun(ex->response)) {
+    if (ex->response->state != FCGI_RESPONSE_GATHERING) {
         r->output_filters = NULL;
     }
-    rv = ap_get_brigade(r->input_filters, ex->body, AP_MODE_READBYTES,
-                        APR_NONBLOCK_READ, FCGI_MAX_CONTENT_LEN);
+    rv = ap_get_brigade(r->input_filters, ex->body, AP_MODE_READBYTES, block,
+                        FCGI_MAX_CONTENT_LEN);
     r->output_filters = output_filters;
     return rv;
 }
 
-static void read_body(fcgi_exchange *ex)
+static void refuse_body(fcgi_exchange *ex, apr_status_t rv, int status,
+                        const char *why)
 {
-    apr_status_t rv = get_body(ex);
+    ex->result.client_status = status;
+    /* httpd's own negative codes say no more than the status */
+    end(ex, FCGI_OUTCOME_CLIENT_BAD, rv > 0 ? rv : APR_SUCCESS, why);
+}
 
-    if (APR_STATUS_IS_EAGAIN(rv)
-        || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(ex->body))) {
+/* Takes what was read into the spool. */
+static void hold_body(fcgi_exchange *ex)
+{
+    apr_off_t before = ex->held->len;
+    apr_bucket *bucket;
+    apr_status_t rv;
+
+    for (bucket = APR_BRIGADE_FIRST(ex->body);
+         bucket != APR_BRIGADE_SENTINEL(ex->body);
+         bucket = APR_BUCKET_NEXT(bucket)) {
+        if (APR_BUCKET_IS_EOS(bucket)) {
+            ex->body_done = 1;
+            ex->client_ready = 0;
+        }
+    }
+    rv = fcgi_spool_add(ex->held, ex->body);
+    ex->body_len += ex->held->len - before;
+    if (rv == APR_INCOMPLETE) {
+        refuse_body(ex, APR_SUCCESS, HTTP_REQUEST_ENTITY_TOO_LARGE,
+                    "the request body is larger than FcgiBufferMax");
+    }
+    else if (rv != APR_SUCCESS) {
+        end(ex, FCGI_OUTCOME_NO_SPACE, rv,
+            "the request body cannot be held in FcgiBufferDir");
+    }
+    apr_brigade_cleanup(ex->body);
+}
+
+static void read_body(fcgi_exchange *ex, apr_read_type_e block)
+{
+    apr_status_t rv = get_body(ex, block);
+
+    if (APR_STATUS_IS_EAGAIN(rv)) {
         ex->client_ready = 0;
-        return;
     }
-    if (rv == APR_SUCCESS) {
+    else if (rv == APR_SUCCESS && !APR_BRIGADE_EMPTY(ex->body)) {
         note_moved(ex);
-        rv = add_body(ex);
+        hold_body(ex);
     }
-    if (rv != APR_SUCCESS) {
-        ex->result.client_status =
-            ap_map_http_request_error(rv, HTTP_BAD_REQUEST);
-        end(ex, FCGI_OUTCOME_CLIENT_BAD, rv,
-            "the request body is broken, too large or incomplete");
+    else if (rv != APR_SUCCESS) {
+        refuse_body(ex, rv, ap_map_http_request_error(rv, HTTP_BAD_REQUEST),
+                    "the request body is broken, too large or incomplete");
     }
 }
 
@@ -303,31 +359,42 @@ static int is_gone(apr_status_t rv)
 static void check_client(fcgi_exchange *ex)
 {
     conn_rec *c = ex->r->connection;
+    int at_eof = 0;
     apr_status_t rv;
 
     ex->client_ready = 0;
     if (c->master) {
         return; /* HTTP/2: mod_http2 sets c->aborted */
     }
+    /* The socket first: mod_reqtimeout refuses to read once the time for the
+     * body is over, although the body is here. */
+    rv = apr_socket_atreadeof(ap_get_conn_socket(c), &at_eof);
+    if (rv == APR_SUCCESS && at_eof) {
+        lose_client(ex, APR_SUCCESS, "the client closed its connection");
+        return;
+    }
     rv = ap_get_brigade(c->input_filters, ex->body, AP_MODE_SPECULATIVE,
                         APR_NONBLOCK_READ, 1);
     if (is_gone(rv)) {
         lose_client(ex, rv, "the client closed its connection");
     }
-    else if (rv == APR_SUCCESS && !APR_BRIGADE_EMPTY(ex->body)) {
+    else if (!APR_STATUS_IS_EAGAIN(rv)
+             && (rv != APR_SUCCESS || !APR_BRIGADE_EMPTY(ex->body))) {
         ex->watch_client = 0; /* the next request hides its end */
-    }
-    else if (rv != APR_SUCCESS && !APR_STATUS_IS_EAGAIN(rv)) {
-        ex->watch_client = 0;
     }
     apr_brigade_cleanup(ex->body);
 }
 
-static void take_body(fcgi_exchange *ex)
+/* Takes what is here of a body that is streamed. A filter may give nothing
+ * although there is more; how often in a row is bounded. */
+static void stream_body(fcgi_exchange *ex)
 {
+    int rounds = STREAM_ROUNDS;
+
     while (is_pending(ex) && ex->client_ready && !ex->body_done
-           && !ex->write_failed && ex->out_len < OUT_MAX) {
-        read_body(ex);
+           && !ex->write_failed && rounds--
+           && ex->held->len + (apr_off_t)ex->out_len < OUT_MAX) {
+        read_body(ex, APR_NONBLOCK_READ);
     }
 }
 
@@ -447,10 +514,10 @@ static char *get_buffer(fcgi_exchange *ex)
     return heap->base;
 }
 
-/* Gives httpd what was read, and remembers since when it may hold it. */
-static void pass_on(fcgi_exchange *ex, int flush)
+/* The client took something, or not; remembers since when what. */
+static void note_passed(fcgi_exchange *ex, int passed)
 {
-    if (!fcgi_response_pass(ex->response, flush)) {
+    if (!passed) {
         lose_client(ex, APR_SUCCESS, "the client takes no more");
     }
     ex->last_moved = apr_time_now(); /* that may have waited for the client */
@@ -458,17 +525,60 @@ static void pass_on(fcgi_exchange *ex, int flush)
         ex->unflushed_since = 0;
     }
     else if (!ex->unflushed_since) {
-        ex->unflushed_since = ex->last_read;
+        ex->unflushed_since = ex->last_moved;
     }
+    if (!fcgi_response_is_behind(ex->response)) {
+        ex->behind_since = 0;
+    }
+    else if (!ex->behind_since) {
+        ex->behind_since = ex->last_moved;
+    }
+}
+
+/* Gives httpd what was read. */
+static void pass_on(fcgi_exchange *ex)
+{
+    int passed = fcgi_response_pass(ex->response);
+
+    if (passed && ex->response->flush == FCGI_FLUSH_ON
+        && !fcgi_response_is_behind(ex->response)) {
+        passed = fcgi_response_flush(ex->response);
+    }
+    note_passed(ex, passed);
+}
+
+/* The client's socket takes bytes: the next part of what it has to get. */
+static void resume_client(fcgi_exchange *ex)
+{
+    if (ex->client_writable && fcgi_response_is_behind(ex->response)) {
+        ex->client_writable = 0;
+        note_passed(ex, fcgi_response_resume(ex->response));
+        ex->moved = 1;
+    }
+}
+
+/* How much may be read of the answer now. Nothing while the client has a
+ * moment's time to keep it from a file (GRACE), and when the spool is full. */
+static apr_size_t read_size(const fcgi_exchange *ex)
+{
+    apr_off_t room = fcgi_response_room(ex->response);
+
+    if (ex->behind_since && !ex->r->connection->master
+        && fcgi_response_needs_file(ex->response, READ_SIZE)
+        && apr_time_now() < ex->behind_since + GRACE) {
+        return 0;
+    }
+    return room < READ_SIZE ? (apr_size_t)room : READ_SIZE;
 }
 
 static void read_application(fcgi_exchange *ex)
 {
-    apr_size_t len = READ_SIZE;
+    apr_size_t size = ex->readable ? read_size(ex) : 0;
+    apr_size_t len = size;
     apr_status_t rv;
     char *data;
 
-    if (!ex->readable) {
+    if (!size) {
         return;
     }
     data = get_buffer(ex);
@@ -485,10 +595,10 @@ static void read_application(fcgi_exchange *ex)
         note_moved(ex);
         ex->last_read = ex->last_moved;
         ex->bytes_in += (apr_off_t)len;
-        ex->readable = len == READ_SIZE;
+        ex->readable = len == size;
         take_records(ex, data, len);
         if (is_pending(ex)) {
-            pass_on(ex, 0);
+            pass_on(ex);
         }
     }
 }
@@ -519,34 +629,65 @@ static void check_limit(fcgi_exchange *ex, apr_time_t since,
     }
 }
 
-/* No byte moved for too long, and it is the client's body that is missing:
- * that is the client's fault. */
+/* No byte moved for too long, and it is the client's body that is missing, or
+ * the client that does not take its answer: that is the client's fault. */
 static void blame_client(fcgi_exchange *ex)
 {
-    if (ex->result.outcome == FCGI_OUTCOME_TIMED_OUT && !ex->body_done
-        && !ex->write_failed && !ex->out_len) {
+    if (ex->result.outcome != FCGI_OUTCOME_TIMED_OUT) {
+        return;
+    }
+    if (!ex->body_done && !ex->write_failed && !ex->out_len) {
         ex->result.outcome = FCGI_OUTCOME_CLIENT_BAD;
         ex->result.client_status = HTTP_REQUEST_TIME_OUT;
     }
+    else if (!read_size(ex)) {
+        ex->result.outcome = FCGI_OUTCOME_CLIENT_GONE;
+    }
 }
 
-/* Flushes when the application has paused, see PAUSE and FLUSH_EVERY. */
-static void flush_in_pause(fcgi_exchange *ex)
+/* When what httpd has for the client is to be flushed, see PAUSE and
+ * FLUSH_EVERY; 0: not at all. */
+static apr_time_t flush_time(const fcgi_exchange *ex)
 {
-    apr_time_t when = ex->last_read + PAUSE;
+    apr_time_t pause = ex->last_read + PAUSE;
+    apr_time_t latest = ex->unflushed_since + FLUSH_EVERY;
 
     if (!ex->response->unflushed) {
-        return;
+        return 0;
     }
-    if (when > ex->unflushed_since + FLUSH_EVERY) {
-        when = ex->unflushed_since + FLUSH_EVERY;
+    if (!read_size(ex)) {
+        return ex->last_read; /* nothing more comes before it is passed on */
     }
-    if (apr_time_now() >= when) {
-        pass_on(ex, 1);
+    if (ex->response->flush == FCGI_FLUSH_OFF) {
+        return 0;
     }
-    else {
+    return pause < latest ? pause : latest;
+}
+
+/*
+ * Flushes when it is time to. A client that is behind gets what there is
+ * anyway; to any other the flush goes when its socket has room, and so waits
+ * for nobody. An HTTP/2 stream has no socket, and says nothing of the
+ * client. Returns 1 if it is to be told of room.
+ */
+static int flush_in_pause(fcgi_exchange *ex)
+{
+    int is_stream = ex->r->connection->master != NULL;
+    apr_time_t when = flush_time(ex);
+
+    if (!when || (!is_stream && fcgi_response_is_behind(ex->response))) {
+        return 0;
+    }
+    if (apr_time_now() < when) {
         wake_by(ex, when);
+        return 0;
     }
+    if (!is_stream && !ex->client_writable) {
+        return 1;
+    }
+    ex->client_writable = 0;
+    note_passed(ex, fcgi_response_flush(ex->response));
+    return 0;
 }
 
 static int wants_client(const fcgi_exchange *ex)
@@ -554,31 +695,47 @@ static int wants_client(const fcgi_exchange *ex)
     if (ex->write_failed && !ex->body_done) {
         return 0; /* its body, which nobody wants, hides its end */
     }
-    return ex->body_done ? ex->watch_client : ex->out_len < OUT_MAX;
+    return ex->body_done ? ex->watch_client
+                         : ex->held->len + (apr_off_t)ex->out_len < OUT_MAX;
 }
 
 /* Nothing moves: checks the limits and says what it waits for. */
 static void wait_or_give_up(fcgi_exchange *ex)
 {
+    int behind =
+        !ex->r->connection->master && fcgi_response_is_behind(ex->response);
+
     ex->wake_at = 0;
-    flush_in_pause(ex);
-    check_limit(ex, ex->last_moved, ex->limits.idle, "FcgiTimeout");
+    ex->wants = flush_in_pause(ex) ? FCGI_WANTS_CLIENT_WRITE : 0;
+    check_limit(ex, ex->last_moved, ex->terms.idle, "FcgiTimeout");
     blame_client(ex);
     if (ex->sent_at && !ex->bytes_in) {
-        check_limit(ex, ex->sent_at, ex->limits.first_byte,
+        check_limit(ex, ex->sent_at, ex->terms.first_byte,
                     "FcgiFirstByteTimeout");
     }
-    check_limit(ex, ex->started, ex->limits.total, "FcgiTotalTimeout");
-    ex->wants = FCGI_WANTS_READ
-                | (APR_BRIGADE_EMPTY(ex->out) ? 0 : FCGI_WANTS_WRITE)
-                | (wants_client(ex) ? FCGI_WANTS_CLIENT : 0);
+    check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
+    ex->wants |= (behind ? FCGI_WANTS_CLIENT_WRITE : 0)
+                 | (APR_BRIGADE_EMPTY(ex->out) ? 0 : FCGI_WANTS_WRITE)
+                 | (wants_client(ex) ? FCGI_WANTS_CLIENT : 0);
+    if (read_size(ex)) {
+        ex->wants |= FCGI_WANTS_READ;
+    }
+    else if (ex->behind_since) {
+        wake_by(ex, ex->behind_since + GRACE);
+    }
 }
 
 /* ---- the story ---- */
 
-apr_off_t fcgi_exchange_prefetch(fcgi_exchange *ex)
+apr_off_t fcgi_exchange_take_body(fcgi_exchange *ex)
 {
-    take_body(ex);
+    if (ex->terms.stream_body) {
+        stream_body(ex);
+    }
+    while (!ex->terms.stream_body && is_pending(ex) && !ex->body_done) {
+        read_body(ex, APR_BLOCK_READ);
+    }
+    ex->started = apr_time_now();
     return ex->body_done ? ex->body_len : -1;
 }
 
@@ -596,9 +753,6 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
                                                    sizeof(begin), NULL, list));
     ex->out_len += sizeof(begin);
     add_params(ex, head, params, len);
-    if (ex->r->main) {
-        add_record_header(ex, head, FCGI_STDIN, 0);
-    }
     APR_BRIGADE_PREPEND(ex->out, head);
     ex->last_moved = apr_time_now();
     if (!ex->body_done) {
@@ -634,19 +788,27 @@ fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex)
         if (is_pending(ex)) {
             read_application(ex);
         }
-        take_body(ex);
+        stream_body(ex);
         if (is_pending(ex) && ex->body_done && ex->client_ready
             && ex->watch_client) {
             check_client(ex);
         }
         if (is_pending(ex)) {
+            queue_body(ex);
+        }
+        if (is_pending(ex)) {
             write_application(ex);
         }
+        if (is_pending(ex)) {
+            resume_client(ex);
+        }
+        check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
     } while (is_pending(ex) && ex->moved);
     if (is_pending(ex)) {
         wait_or_give_up(ex);
     }
     if (!is_pending(ex)) {
+        fcgi_response_end_stderr(ex->response);
         if (ex->conn) {
             abandon(ex);
         }
@@ -663,4 +825,5 @@ void fcgi_exchange_ready(fcgi_exchange *ex, int ready)
     ex->readable |= ready & FCGI_WANTS_READ;
     ex->writable |= ready & FCGI_WANTS_WRITE;
     ex->client_ready |= ready & FCGI_WANTS_CLIENT;
+    ex->client_writable |= ready & FCGI_WANTS_CLIENT_WRITE;
 }

@@ -19,23 +19,30 @@
 #include "fcgi_outcome.h"
 #include "fcgi_record.h"
 #include "fcgi_response.h"
+#include "fcgi_spool.h"
 
-/* Limits of an exchange in microseconds; 0 is off. */
-typedef struct fcgi_limits {
+/* How an exchange is to be done. Times in microseconds; 0 is off. */
+typedef struct fcgi_terms {
+    apr_interval_time_t connect;    /* getting a connection */
     apr_interval_time_t idle;       /* no byte moved in any direction */
     apr_interval_time_t first_byte; /* from the request's last byte */
-    apr_interval_time_t total;      /* from fcgi_exchange_create() */
+    apr_interval_time_t total;      /* from when the body is held */
     int ignore_client_abort;        /* the application may finish alone */
-} fcgi_limits;
+    int stream_body;                /* do not hold the request's body first */
+    fcgi_flush flush;               /* when the client gets what there is */
+    apr_size_t max_header_size;     /* of the answer, in bytes */
+    fcgi_spool_limits spool;        /* of the body held, and of the answer */
+} fcgi_terms;
 
 /* What a pending exchange waits for, beside its wake_at. */
-#define FCGI_WANTS_READ   1 /* bytes from the application, or its close */
-#define FCGI_WANTS_WRITE  2 /* room towards the application */
-#define FCGI_WANTS_CLIENT 4 /* the client's body, or its going away */
+#define FCGI_WANTS_READ         1 /* the application's bytes, or its close */
+#define FCGI_WANTS_WRITE        2 /* room towards the application */
+#define FCGI_WANTS_CLIENT       4 /* the client's body, or its going away */
+#define FCGI_WANTS_CLIENT_WRITE 8 /* room towards the client */
 
 typedef struct fcgi_exchange {
     request_rec *r;
-    fcgi_limits limits;
+    fcgi_terms terms;
     fcgi_response *response;
     fcgi_conn *conn; /* held from start to the end; NULL outside */
     fcgi_result result;
@@ -53,43 +60,47 @@ typedef struct fcgi_exchange {
 
     /* from the client */
     apr_bucket_brigade *body; /* as the input filters gave it, for a moment */
+    fcgi_spool *held;         /* the body that is not in out yet */
     apr_off_t body_len;       /* bytes so far */
     int body_done;            /* the last byte is here */
+    int stdin_done;           /* the record that ends STDIN is in out */
     int watch_client;         /* its going away would show as readable */
 
     /* readiness: 0 after an attempt that would have waited */
     int readable;
     int writable;
     int client_ready;
+    int client_writable;
 
     /* what it waits for: set when a step ends with FCGI_OUTCOME_PENDING */
     int wants;
     apr_time_t wake_at; /* when to step at the latest; 0: never */
 
     /* progress */
-    int moved; /* in this round of a step */
-    apr_time_t started;
+    int moved;          /* in this round of a step */
+    apr_time_t started; /* when the body was held */
     apr_time_t last_moved;
     apr_time_t last_read;
     apr_time_t sent_at;         /* the request's last byte left; 0: not yet */
     apr_time_t unflushed_since; /* first byte given to httpd unflushed; 0 */
+    apr_time_t behind_since;    /* the client holds the application up; 0 */
     apr_off_t bytes_in;         /* from the application */
     apr_off_t bytes_out;        /* to the application */
 } fcgi_exchange;
 
-/* Makes an exchange for r that will ask backend. max_header_size bounds the
- * answer's header block, in bytes. All lives in r->pool. */
+/* Makes an exchange for r that will ask backend. All lives in r->pool. */
 fcgi_exchange *fcgi_exchange_create(request_rec *r,
                                     const fcgi_backend *backend,
-                                    const fcgi_limits *limits,
-                                    apr_size_t max_header_size);
+                                    const fcgi_terms *terms);
 
 /*
- * Takes what the client has sent of the body already, without waiting.
- * Returns its length in bytes if that is all of it, else -1. A broken body
+ * Takes the request's body from the client: all of it, waiting in httpd's
+ * input filters, so that no application waits for a client; or, with
+ * stream_body, what is here already. Returns the body's length in bytes if it
+ * is all here, else -1. A body that is broken, too large or cannot be held
  * ends the exchange: look at result.outcome.
  */
-apr_off_t fcgi_exchange_prefetch(fcgi_exchange *ex);
+apr_off_t fcgi_exchange_take_body(fcgi_exchange *ex);
 
 /*
  * Takes over conn and prepares the request: BEGIN_REQUEST, then params (len

@@ -21,14 +21,16 @@ typedef enum {
     FCGI_OUTCOME_MALFORMED,    /* bytes that are not FastCGI 1.0 */
     FCGI_OUTCOME_BAD_HEADERS,  /* none, cut, invalid or too large */
     FCGI_OUTCOME_OVERLOADED,   /* FCGI_OVERLOADED or FCGI_CANT_MPX_CONN */
-    FCGI_OUTCOME_UNKNOWN_ROLE, /* FCGI_UNKNOWN_ROLE, or no known status */
+    FCGI_OUTCOME_UNKNOWN_ROLE, /* FCGI_UNKNOWN_ROLE */
     FCGI_OUTCOME_CLIENT_BAD,   /* the request body is broken or too large */
+    FCGI_OUTCOME_NO_SPACE,     /* the request body cannot be held */
     FCGI_OUTCOME_CLIENT_GONE,  /* nobody is left to answer */
     FCGI_OUTCOME_COUNT
 } fcgi_outcome;
 
 /* Where a request was when it ended. */
 typedef enum {
+    FCGI_PHASE_RECEIVE, /* taking the request's body from the client */
     FCGI_PHASE_RESOLVE, /* looking up a host name */
     FCGI_PHASE_CONNECT, /* waiting for a connection */
     FCGI_PHASE_SEND,    /* the request is not wholly written, no answer yet */

@@ -31,17 +31,33 @@ APLOG_USE_MODULE(fastcgi_handler);
 
 #define FIRST_HEAD_SIZE 1024
 
+/* httpd holds less than this back without trying to write it. */
+#define CORE_HOLDS 4096
+
+/* Below FlushMaxThreshold (64 KB), above which httpd waits for the client; it
+ * may hold CORE_HOLDS bytes already, and headers. */
+#define PASS_MAX (56 * 1024)
+
+/* An HTTP/2 stream buffers 64 KB before it waits for the client, and does not
+ * say how far the client is. */
+#define STREAM_HOLDS (48 * 1024)
+
 fcgi_response *fcgi_response_create(request_rec *r, const char *backend,
-                                    apr_size_t max_header_size)
+                                    apr_size_t max_header_size,
+                                    fcgi_flush flush,
+                                    const fcgi_spool_limits *spool)
 {
     fcgi_response *response = apr_pcalloc(r->pool, sizeof(*response));
+    apr_bucket_alloc_t *list = r->connection->bucket_alloc;
 
     response->r = r;
     response->backend = backend;
     response->original_status = r->status;
     response->max_header_size = max_header_size;
     response->declared_len = -1;
-    response->bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    response->flush = flush;
+    response->bb = apr_brigade_create(r->pool, list);
+    response->held = fcgi_spool_create(r->pool, list, spool);
     return response;
 }
 
@@ -142,6 +158,22 @@ static void trim_end(char *text)
     }
 }
 
+/* Fields of which the last one counts; the others may come twice. */
+static int is_single(const char *name)
+{
+    static const char *const names[] = { "Content-Type",  "Location",
+                                         "ETag",          "Last-Modified",
+                                         "Content-Range", NULL };
+    int i;
+
+    for (i = 0; names[i]; i++) {
+        if (!ap_cstr_casecmp(name, names[i])) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* Takes one line, without its end, apart. Returns NULL or what is wrong. */
 static const char *parse_line(fcgi_response *response, char *line)
 {
@@ -171,6 +203,9 @@ static const char *parse_line(fcgi_response *response, char *line)
                    ? NULL
                    : apr_psprintf(pool, "an invalid Content-Length: '%.80s'",
                                   value);
+    }
+    if (is_single(line)) {
+        apr_table_unset(response->fields, line);
     }
     apr_table_addn(response->fields, line, value);
     return NULL;
@@ -220,21 +255,6 @@ static int is_hop_by_hop(const char *name)
                                          "Proxy-Connection",  "TE",
                                          "Trailer",           "Upgrade",
                                          "Transfer-Encoding", NULL };
-    int i;
-
-    for (i = 0; names[i]; i++) {
-        if (!ap_cstr_casecmp(name, names[i])) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* Fields of which the last one counts; the others may come twice. */
-static int is_single(const char *name)
-{
-    static const char *const names[] = { "Location", "ETag", "Last-Modified",
-                                         "Content-Range", NULL };
     int i;
 
     for (i = 0; names[i]; i++) {
@@ -339,21 +359,17 @@ static void set_meta(fcgi_response *response)
     }
 }
 
-static int last_value(void *value, const char *name, const char *text)
+/* Event streams, and answers that ask for it, are flushed in any case. */
+static void force_flush(fcgi_response *response)
 {
-    (void)name;
-    *(const char **)value = text;
-    return 1;
-}
+    const char *type = apr_table_get(response->fields, "Content-Type");
+    const char *buffering =
+        apr_table_get(response->fields, "X-Accel-Buffering");
 
-/* Two Content-Type fields: the last one counts. */
-static void keep_last_type(apr_table_t *fields)
-{
-    const char *type = NULL;
-
-    apr_table_do(last_value, &type, fields, "Content-Type", NULL);
-    if (type) {
-        apr_table_setn(fields, "Content-Type", type);
+    if (response->flush == FCGI_FLUSH_OFF
+        && ((type && !strncasecmp(type, "text/event-stream", 17))
+            || (buffering && !strcasecmp(buffering, "no")))) {
+        response->flush = FCGI_FLUSH_AUTO;
     }
 }
 
@@ -362,13 +378,13 @@ static void begin(fcgi_response *response)
 {
     request_rec *r = response->r;
 
-    keep_last_type(response->fields);
     decide_redirect(response);
     if (response->redirect) {
         response->state = FCGI_RESPONSE_DROPPING;
         return;
     }
     set_meta(response);
+    force_flush(response);
     apr_table_unset(response->fields, "Content-Type");
     apr_table_do(set_field, r->headers_out, response->fields, NULL);
     if (response->declared_len >= 0) {
@@ -383,7 +399,8 @@ static void begin(fcgi_response *response)
                               || response->condition
                           ? FCGI_RESPONSE_DROPPING
                           : FCGI_RESPONSE_PASSING;
-    response->unflushed = response->state == FCGI_RESPONSE_PASSING;
+    response->begun = response->state == FCGI_RESPONSE_PASSING;
+    response->unflushed = response->begun;
 }
 
 /* Takes bytes of header blocks from data; *taken says how many. */
@@ -414,6 +431,9 @@ static fcgi_outcome gather(fcgi_response *response, const char *data,
         return refuse(response, "status 101, but protocols are not switched");
     }
     if (ap_is_HTTP_INFO(response->status)) {
+        if (++response->interim_count > FCGI_MAX_INTERIM) {
+            return refuse(response, "1xx blocks without end");
+        }
         send_interim(response);
     }
     else {
@@ -439,8 +459,8 @@ static apr_bucket *slice(apr_bucket *buffer, const char *data, apr_size_t len,
     return piece;
 }
 
-static void add_body(fcgi_response *response, apr_bucket *buffer,
-                     const char *data, apr_size_t len)
+static void take_piece(fcgi_response *response, apr_bucket *buffer,
+                       const char *data, apr_size_t len)
 {
     if (response->state == FCGI_RESPONSE_DROPPING) {
         return;
@@ -472,7 +492,7 @@ fcgi_outcome fcgi_response_stdout(fcgi_response *response, apr_bucket *buffer,
         len -= taken;
     }
     if (len) {
-        add_body(response, buffer, data, len);
+        take_piece(response, buffer, data, len);
     }
     return FCGI_OUTCOME_PENDING;
 }
@@ -497,28 +517,146 @@ static void add_eos(fcgi_response *response)
 static int pass(fcgi_response *response)
 {
     request_rec *r = response->r;
-    apr_status_t rv = ap_pass_brigade(r->output_filters, response->bb);
+    conn_rec *c = r->connection;
+    apr_off_t len = 0;
+    apr_status_t rv;
 
+    apr_brigade_length(response->bb, 0, &len);
+    response->passed_any = 1;
+    rv = ap_pass_brigade(r->output_filters, response->bb);
     apr_brigade_cleanup(response->bb);
-    if (rv != APR_SUCCESS || r->connection->aborted) {
+    if (rv != APR_SUCCESS || c->aborted) {
         response->filters_failed = 1;
+        return 0;
     }
-    return !response->filters_failed;
+    response->given += (apr_size_t)len;
+    if (!c->master && !c->data_in_output_filters) {
+        response->given = 0;
+        fcgi_spool_reclaim(response->held);
+    }
+    return 1;
 }
 
-int fcgi_response_pass(fcgi_response *response, int flush)
+/* Takes the brigade into the spool. A file that cannot be written is not the
+ * answer's end: memory has to do, and then the application waits. */
+static void hold(fcgi_response *response)
+{
+    while (!APR_BRIGADE_EMPTY(response->bb)) {
+        apr_status_t rv = fcgi_spool_add(response->held, response->bb);
+
+        if (rv != APR_SUCCESS && !response->no_file) {
+            ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, response->r,
+                          FCGI_LOGNO("17") "%s: no temporary file for an "
+                                           "answer that the client takes "
+                                           "slowly; the application waits "
+                                           "(FcgiBufferDir)",
+                          response->backend);
+            response->no_file = 1;
+        }
+    }
+}
+
+int fcgi_response_is_behind(const fcgi_response *response)
+{
+    const conn_rec *c = response->r->connection;
+
+    if (c->master) {
+        return response->given >= STREAM_HOLDS;
+    }
+    return c->data_in_output_filters && response->given >= CORE_HOLDS;
+}
+
+/* Passes on what is held, piece by piece, as long as the client follows. */
+static int pass_held(fcgi_response *response)
+{
+    while (response->held->len && !fcgi_response_is_behind(response)) {
+        response->unflushed = 1;
+        if (fcgi_spool_give(response->held, response->bb, PASS_MAX)
+                != APR_SUCCESS
+            || !pass(response)) {
+            response->filters_failed = 1;
+            return 0;
+        }
+    }
+    return 1;
+}
+
+int fcgi_response_pass(fcgi_response *response)
 {
     if (response->state != FCGI_RESPONSE_PASSING) {
         return 1;
     }
-    if (flush) {
-        add_flush(response);
+    hold(response);
+    return pass_held(response);
+}
+
+int fcgi_response_resume(fcgi_response *response)
+{
+    conn_rec *c = response->r->connection;
+    ap_filter_t *filter = c->output_filters;
+
+    if (c->data_in_output_filters && !c->master) {
+        /* As the event MPM does: the last filter writes what it holds,
+         * without waiting. */
+        while (filter->next) {
+            filter = filter->next;
+        }
+        if (filter->frec->filter_func.out_func(filter, NULL) != APR_SUCCESS
+            || c->aborted) {
+            response->filters_failed = 1;
+            return 0;
+        }
+        if (!c->data_in_output_filters) {
+            response->given = 0;
+            fcgi_spool_reclaim(response->held);
+        }
     }
-    else if (APR_BRIGADE_EMPTY(response->bb)) {
+    return pass_held(response);
+}
+
+int fcgi_response_flush(fcgi_response *response)
+{
+    if (response->state != FCGI_RESPONSE_PASSING) {
         return 1;
     }
-    response->unflushed = !flush;
+    hold(response);
+    if (fcgi_spool_give(response->held, response->bb, response->held->len)
+        != APR_SUCCESS) {
+        response->filters_failed = 1;
+        return 0;
+    }
+    add_flush(response);
+    response->unflushed = 0;
     return pass(response);
+}
+
+/* A stream never says that the file's bytes have reached the client, so that
+ * the file could begin again; once it is full memory has to do. */
+static int is_file_spent(const fcgi_response *response)
+{
+    return response->no_file
+           || (response->r->connection->master
+               && fcgi_spool_room(response->held) < PASS_MAX);
+}
+
+apr_off_t fcgi_response_room(const fcgi_response *response)
+{
+    const fcgi_spool *held = response->held;
+
+    if (!is_file_spent(response)) {
+        return fcgi_spool_room(held);
+    }
+    return held->memory_len < held->limits.memory
+               ? (apr_off_t)(held->limits.memory - held->memory_len)
+               : 0;
+}
+
+int fcgi_response_needs_file(const fcgi_response *response, apr_size_t len)
+{
+    const fcgi_spool *held = response->held;
+
+    return fcgi_response_is_behind(response)
+           && held->memory_len + len > held->limits.memory;
 }
 
 void fcgi_response_drop(fcgi_response *response)
@@ -526,22 +664,18 @@ void fcgi_response_drop(fcgi_response *response)
     response->state = FCGI_RESPONSE_DROPPING;
     response->unflushed = 0;
     apr_brigade_cleanup(response->bb);
+    fcgi_spool_clear(response->held);
 }
 
 void fcgi_response_withdraw(fcgi_response *response)
 {
     request_rec *r = response->r;
 
-    if (response->state == FCGI_RESPONSE_DROPPING) {
+    if (response->state == FCGI_RESPONSE_DROPPING && !response->begun) {
         r->status = response->original_status;
         r->status_line = NULL;
         apr_table_clear(r->headers_out);
     }
-}
-
-int fcgi_response_begun(const fcgi_response *response)
-{
-    return response->state == FCGI_RESPONSE_PASSING;
 }
 
 /* Ends an answer without a body. The flush goes ahead alone: a brigade of
@@ -557,11 +691,26 @@ static int pass_headers_only(fcgi_response *response)
     return pass(response);
 }
 
-static void end_stderr(fcgi_response *response);
+/*
+ * Puts all that is held into the brigade, for the last pass. To a client that
+ * is behind it goes as part of a file: httpd need not wait then, and the
+ * event MPM sends it without a thread.
+ */
+static void give_rest(fcgi_response *response)
+{
+    fcgi_spool *held = response->held;
+
+    hold(response);
+    if (response->given + held->memory_len > PASS_MAX) {
+        fcgi_spool_spill(held); /* if it cannot, httpd waits */
+    }
+    if (fcgi_spool_give(held, response->bb, held->len) != APR_SUCCESS) {
+        response->filters_failed = 1;
+    }
+}
 
 fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
 {
-    end_stderr(response);
     if (response->state == FCGI_RESPONSE_GATHERING) {
         return refuse(response, response->head_len
                                     ? "the header block is cut off"
@@ -582,6 +731,7 @@ fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
             response->body_len, response->declared_len);
         return FCGI_OUTCOME_BROKEN;
     }
+    give_rest(response);
     if (flush) {
         add_flush(response);
     }
@@ -611,32 +761,44 @@ static void reset_client(conn_rec *c)
 
 static int ends_with_connection(const request_rec *r)
 {
-    return !r->main && !r->connection->master && !r->chunked
+    return !r->connection->master && !r->chunked
            && !apr_table_get(r->headers_out, "Content-Length");
+}
+
+/* Closes what the answer was begun on, in a way that shows that it is not
+ * whole. */
+static void break_off(request_rec *r)
+{
+    while (r->main) {
+        r = r->main;
+    }
+    r->connection->keepalive = AP_CONN_CLOSE;
+    if (r->sent_bodyct && ends_with_connection(r)) {
+        reset_client(r->connection);
+    }
 }
 
 void fcgi_response_cut(fcgi_response *response)
 {
     request_rec *r = response->r;
     apr_bucket_alloc_t *list = r->connection->bucket_alloc;
-    request_rec *main = r->main ? r->main : r;
+    request_rec *including;
 
+    for (including = r; including; including = including->main) {
+        including->no_cache = 1;
+    }
     /* The headers must be out before the end: else httpd would count the
      * bytes there are and call them the whole answer. */
-    if (!fcgi_response_pass(response, 1)) {
-        return;
+    if (!response->filters_failed
+        && (response->passed_any || fcgi_response_flush(response))) {
+        give_rest(response);
+        APR_BRIGADE_INSERT_TAIL(
+            response->bb,
+            ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, list));
+        add_eos(response);
+        pass(response);
     }
-    main->no_cache = 1;
-    r->no_cache = 1;
-    APR_BRIGADE_INSERT_TAIL(
-        response->bb,
-        ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, list));
-    add_eos(response);
-    pass(response);
-    r->connection->keepalive = AP_CONN_CLOSE;
-    if (ends_with_connection(r)) {
-        reset_client(r->connection);
-    }
+    break_off(r);
 }
 
 /* ---- stderr ---- */
@@ -663,7 +825,7 @@ static void log_line(fcgi_response *response, int more)
     response->stderr_len = 0;
 }
 
-static void end_stderr(fcgi_response *response)
+void fcgi_response_end_stderr(fcgi_response *response)
 {
     if (response->stderr_len
         && response->line[response->stderr_len - 1] == '\r') {
@@ -679,7 +841,7 @@ void fcgi_response_stderr(fcgi_response *response, const char *data,
 {
     for (; len; data++, len--) {
         if (*data == '\n') {
-            end_stderr(response);
+            fcgi_response_end_stderr(response);
             continue;
         }
         if (response->stderr_len == sizeof(response->line)) {

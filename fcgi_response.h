@@ -11,7 +11,12 @@
 #include <httpd.h>
 #include <apr_buckets.h>
 
+#include "fcgi_config.h"
 #include "fcgi_outcome.h"
+#include "fcgi_spool.h"
+
+/* So many 1xx blocks may come before an answer. */
+#define FCGI_MAX_INTERIM 1000
 
 /* A longer line of stderr is logged in pieces of so many bytes. */
 #define FCGI_STDERR_LINE 1024
@@ -33,6 +38,7 @@ typedef struct fcgi_response {
     apr_size_t head_len;
     apr_size_t head_size;       /* allocated */
     apr_size_t max_header_size; /* head_len never exceeds it */
+    int interim_count;          /* 1xx blocks so far */
     apr_size_t line_len;        /* bytes in the block's last line */
     int line_cr;                /* its last byte is CR */
 
@@ -45,11 +51,17 @@ typedef struct fcgi_response {
     int condition;          /* 304 or 412 of ap_meets_conditions(), or 0 */
 
     /* the body */
-    apr_bucket_brigade *bb; /* not passed on yet */
-    apr_off_t body_len;     /* bytes taken */
-    int too_long;           /* more came than declared_len; dropped */
-    int unflushed;          /* something was passed on since the last flush */
-    int filters_failed;     /* the output filters refused it */
+    apr_bucket_brigade *bb; /* just taken, or just being passed on */
+    fcgi_spool *held;       /* taken, but the client is behind */
+    int no_file;            /* the spool's file failed; memory has to do */
+    fcgi_flush flush;
+    apr_off_t body_len; /* bytes taken */
+    int too_long;       /* more came than declared_len; dropped */
+    int begun;          /* an answer is on its way; state may be DROPPING */
+    int passed_any;     /* something went to the output filters */
+    apr_size_t given;   /* bytes of which httpd may hold some still */
+    int unflushed;      /* something was passed on since the last flush */
+    int filters_failed; /* the output filters refused it */
 
     char line[FCGI_STDERR_LINE]; /* an unfinished line of stderr */
     apr_size_t stderr_len;
@@ -57,10 +69,13 @@ typedef struct fcgi_response {
     const char *why; /* BAD_HEADERS, BROKEN: the reason, in r->pool */
 } fcgi_response;
 
-/* Makes a response for r. backend names the application in log lines;
- * max_header_size bounds a header block, in bytes. */
+/* Makes a response for r. backend names the application in log lines,
+ * max_header_size bounds a header block, in bytes, and spool what is held for
+ * a client that is behind. */
 fcgi_response *fcgi_response_create(request_rec *r, const char *backend,
-                                    apr_size_t max_header_size);
+                                    apr_size_t max_header_size,
+                                    fcgi_flush flush,
+                                    const fcgi_spool_limits *spool);
 
 /*
  * Takes len bytes of STDOUT at data, which lie in the heap bucket buffer;
@@ -74,22 +89,37 @@ fcgi_outcome fcgi_response_stdout(fcgi_response *response, apr_bucket *buffer,
 void fcgi_response_stderr(fcgi_response *response, const char *data,
                           apr_size_t len);
 
+/* Logs a last line of STDERR that has no end: no more will come. */
+void fcgi_response_end_stderr(fcgi_response *response);
+
 /*
- * Passes what was taken to the output filters, with a flush if asked for.
- * May wait for the client. Returns 0 if the client or a filter took no more
- * (filters_failed is set).
+ * Passes on what was taken, as far as the client follows; holds the rest.
+ * Returns 0 if the client or a filter took no more (filters_failed is set).
  */
-int fcgi_response_pass(fcgi_response *response, int flush);
+int fcgi_response_pass(fcgi_response *response);
+
+/* The client's socket takes bytes again: the same, for what is held. */
+int fcgi_response_resume(fcgi_response *response);
+
+/* True while what is held has to wait for the client. */
+int fcgi_response_is_behind(const fcgi_response *response);
+
+/* Passes on all that is held, and a flush. May wait for a client that does
+ * not follow. Returns as fcgi_response_pass(). */
+int fcgi_response_flush(fcgi_response *response);
+
+/* How many more bytes of STDOUT can be held now. */
+apr_off_t fcgi_response_room(const fcgi_response *response);
+
+/* True if len more bytes of STDOUT would be written to a file. */
+int fcgi_response_needs_file(const fcgi_response *response, apr_size_t len);
 
 /* Drops all that is still to come: nobody is there to take it. */
 void fcgi_response_drop(fcgi_response *response);
 
 /* Takes back status and headers of an answer that was not begun, so that an
- * error can be said instead. */
+ * error can be said instead. Once begun is set it is too late: cut it. */
 void fcgi_response_withdraw(fcgi_response *response);
-
-/* True once the answer was begun: an error cannot become a status then. */
-int fcgi_response_begun(const fcgi_response *response);
 
 /*
  * The application said that it is ready. Ends the answer, with a flush if

@@ -30,6 +30,9 @@
 /* Access logs show a client that left as nginx's do; httpd has no status. */
 #define STATUS_CLIENT_GONE 499
 
+/* Set in r->notes of an answer that was cut. */
+#define CUT_NOTE "fcgi-cut"
+
 /* Seconds a client is asked to wait after a 503. */
 #define RETRY_AFTER "1"
 
@@ -59,6 +62,8 @@ static const policy policies[FCGI_OUTCOME_COUNT] = {
                                     FCGI_LOGNO("07"), "unknown role" },
     [FCGI_OUTCOME_CLIENT_BAD] = { 0, APLOG_INFO, FCGI_LOGNO("08"),
                                   "bad request body" },
+    [FCGI_OUTCOME_NO_SPACE] = { HTTP_INSUFFICIENT_STORAGE, APLOG_ERR,
+                                FCGI_LOGNO("16"), "no space" },
     [FCGI_OUTCOME_CLIENT_GONE] = { STATUS_CLIENT_GONE, APLOG_INFO,
                                    FCGI_LOGNO("09"), "client gone" },
 };
@@ -66,6 +71,8 @@ static const policy policies[FCGI_OUTCOME_COUNT] = {
 static const char *phase_name(fcgi_phase phase)
 {
     switch (phase) {
+    case FCGI_PHASE_RECEIVE:
+        return "receive";
     case FCGI_PHASE_RESOLVE:
         return "resolve";
     case FCGI_PHASE_CONNECT:
@@ -134,12 +141,19 @@ static int conclude_done(fcgi_exchange *ex)
     if (response->redirect) {
         return redirect(r, response->redirect);
     }
-    if (response->condition) {
-        return response->condition;
+    return response->condition ? response->condition : OK;
+}
+
+/* Cuts an answer that was begun, and remembers that for the access log. */
+static int conclude_begun(fcgi_exchange *ex)
+{
+    request_rec *r = ex->r;
+
+    fcgi_response_cut(ex->response);
+    for (; r; r = r->prev ? r->prev : r->main) {
+        apr_table_setn(r->notes, CUT_NOTE, "1");
     }
-    return response->filters_failed && !r->connection->aborted
-               ? AP_FILTER_ERROR
-               : OK;
+    return ex->response->filters_failed ? AP_FILTER_ERROR : OK;
 }
 
 /* Nobody is there: whatever httpd still says must not look like an answer. */
@@ -147,37 +161,50 @@ static int conclude_gone(fcgi_exchange *ex)
 {
     request_rec *r = ex->r;
 
-    if (ex->response->filters_failed && !r->connection->aborted) {
-        return AP_FILTER_ERROR;
+    if (!ex->response->begun) {
+        r->status = STATUS_CLIENT_GONE;
     }
-    r->status = STATUS_CLIENT_GONE;
     r->connection->keepalive = AP_CONN_CLOSE;
     r->connection->aborted = 1;
     return OK;
 }
 
-/* Outcome -> what the handler returns. */
-static int conclude(fcgi_exchange *ex)
+/* The outcome is an error, and no answer was begun. */
+static int conclude_failed(fcgi_exchange *ex, int status)
 {
-    const policy *how = &policies[ex->result.outcome];
-    int status = how->status ? how->status : ex->result.client_status;
-
-    if (ex->result.outcome == FCGI_OUTCOME_DONE) {
-        return conclude_done(ex);
-    }
-    log_failure(ex, how);
-    if (ex->result.outcome == FCGI_OUTCOME_CLIENT_GONE) {
-        return conclude_gone(ex);
-    }
-    if (fcgi_response_begun(ex->response)) {
-        fcgi_response_cut(ex->response);
-        return OK;
-    }
     fcgi_response_withdraw(ex->response);
     if (status == HTTP_SERVICE_UNAVAILABLE) {
         apr_table_setn(ex->r->err_headers_out, "Retry-After", RETRY_AFTER);
     }
     return status;
+}
+
+/* Outcome -> what the handler returns. */
+static int conclude(fcgi_exchange *ex)
+{
+    fcgi_outcome outcome = ex->result.outcome;
+    const fcgi_response *response = ex->response;
+    const policy *how = &policies[outcome];
+
+    if (outcome == FCGI_OUTCOME_DONE && !response->filters_failed) {
+        return conclude_done(ex);
+    }
+    if (outcome != FCGI_OUTCOME_DONE) {
+        log_failure(ex, how);
+    }
+    if (ex->r->connection->aborted
+        || (outcome == FCGI_OUTCOME_CLIENT_GONE
+            && !response->filters_failed)) {
+        return conclude_gone(ex);
+    }
+    if (response->begun) {
+        return conclude_begun(ex);
+    }
+    if (response->filters_failed) {
+        return AP_FILTER_ERROR;
+    }
+    return conclude_failed(ex, how->status ? how->status
+                                           : ex->result.client_status);
 }
 
 /* Encodes the variables and gets a connection; 0 if that ended the exchange,
@@ -186,8 +213,7 @@ static int get_ready(fcgi_exchange *ex, const fcgi_backend *backend,
                      const char *location, int *status)
 {
     request_rec *r = ex->r;
-    const fcgi_dir_config *conf = fcgi_config_settings(r);
-    apr_off_t body_len = fcgi_exchange_prefetch(ex);
+    apr_off_t body_len = fcgi_exchange_take_body(ex);
     fcgi_params params;
     fcgi_conn *conn;
 
@@ -203,8 +229,8 @@ static int get_ready(fcgi_exchange *ex, const fcgi_backend *backend,
         return 0;
     }
     ex->tries++;
-    conn = fcgi_backend_acquire(backend, r->pool, conf->connect_timeout,
-                                &ex->result);
+    conn =
+        fcgi_backend_acquire(backend, r->pool, ex->terms.connect, &ex->result);
     if (!conn) {
         return 0;
     }
@@ -216,14 +242,20 @@ static fcgi_exchange *create_exchange(request_rec *r,
                                       const fcgi_backend *backend)
 {
     const fcgi_dir_config *conf = fcgi_config_settings(r);
-    fcgi_limits limits;
+    fcgi_terms terms;
 
-    limits.idle = conf->timeout;
-    limits.first_byte = conf->first_byte_timeout;
-    limits.total = conf->total_timeout;
-    limits.ignore_client_abort = conf->ignore_client_abort;
-    return fcgi_exchange_create(r, backend, &limits,
-                                (apr_size_t)conf->max_header_size);
+    terms.connect = conf->connect_timeout;
+    terms.idle = conf->timeout;
+    terms.first_byte = conf->first_byte_timeout;
+    terms.total = conf->total_timeout;
+    terms.ignore_client_abort = conf->ignore_client_abort;
+    terms.stream_body = !conf->request_buffering;
+    terms.flush = (fcgi_flush)conf->flush;
+    terms.max_header_size = (apr_size_t)conf->max_header_size;
+    terms.spool.memory = (apr_size_t)conf->buffer_memory;
+    terms.spool.max = conf->buffer_max;
+    terms.spool.dir = conf->buffer_dir;
+    return fcgi_exchange_create(r, backend, &terms);
 }
 
 static int fastcgi_handler(request_rec *r)
@@ -270,14 +302,33 @@ static int hide_folder(request_rec *r)
     return DECLINED;
 }
 
+/*
+ * An access log's %X says of a cut answer what it says of one that the client
+ * cut. All that httpd could send has left when a request is logged.
+ */
+static int show_cut(request_rec *r)
+{
+    if (apr_table_get(r->notes, CUT_NOTE)) {
+        r->connection->aborted = 1;
+    }
+    return DECLINED;
+}
+
 static void register_hooks(apr_pool_t *pool)
 {
+    static const char *const after_core[] = { "core.c", NULL };
+
     (void)pool;
     /* when the configuration is read, also for configtest */
     ap_hook_check_config(fcgi_config_check, NULL, NULL, APR_HOOK_MIDDLE);
+    /* after core, before any other module changes what expressions see */
+    ap_hook_fixups(fcgi_config_remember, after_core, NULL,
+                   APR_HOOK_REALLY_FIRST);
     /* before mod_dir, which comes last */
     ap_hook_fixups(hide_folder, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(fastcgi_handler, NULL, NULL, APR_HOOK_MIDDLE);
+    /* before the access log is written */
+    ap_hook_log_transaction(show_cut, NULL, NULL, APR_HOOK_FIRST);
 }
 
 AP_DECLARE_MODULE(fastcgi_handler) = {

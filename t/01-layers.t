@@ -20,7 +20,7 @@ my %MAY_INCLUDE = (
     fcgi_driver         => [qw(fcgi_exchange)],
     fcgi_exchange       => [qw(fcgi_backend fcgi_spool fcgi_response
                                fcgi_record fcgi_outcome)],
-    fcgi_response       => [qw(fcgi_config fcgi_outcome)],
+    fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_spool)],
     fcgi_backend        => [qw(fcgi_outcome fcgi_stats)],
     fcgi_spool          => [],
     fcgi_stats          => [],

@@ -1,0 +1,302 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_spool.c - memory first, then a file without a name; the contract is
+ * in fcgi_spool.h. One brigade holds everything in order: buckets of the
+ * file, then buckets in memory; spilling turns the latter into the former.
+ */
+#include "fcgi_spool.h"
+
+#include <fcntl.h>
+
+#include <apr_portable.h>
+#include <apr_strings.h>
+
+/* A file bucket's length fits any apr_size_t. */
+#define MAX_EXTENT (512 * 1024 * 1024)
+
+/* Pieces of one write. */
+#define MAX_PIECES 64
+
+/* Appended to, whatever its handles' common position is; and httpd may send
+ * from it without copying. */
+#define FILE_FLAGS                                                            \
+    (APR_FOPEN_READ | APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_EXCL     \
+     | APR_FOPEN_APPEND | APR_FOPEN_BINARY | APR_FOPEN_SENDFILE_ENABLED)
+
+fcgi_spool *fcgi_spool_create(apr_pool_t *pool, apr_bucket_alloc_t *list,
+                              const fcgi_spool_limits *limits)
+{
+    fcgi_spool *spool = apr_pcalloc(pool, sizeof(*spool));
+
+    spool->limits = *limits;
+    spool->pool = pool;
+    spool->bb = apr_brigade_create(pool, list);
+    return spool;
+}
+
+apr_off_t fcgi_spool_room(const fcgi_spool *spool)
+{
+    apr_off_t room = spool->limits.max - spool->len;
+    apr_off_t file_room = spool->limits.max - spool->file_end;
+
+    return room < file_room ? room : file_room;
+}
+
+/*
+ * Makes the file. O_TMPFILE gives one that never has a name, so that nothing
+ * is left behind by a crash at any moment; APR has no way to ask for it.
+ */
+static apr_status_t open_nameless(fcgi_spool *spool, const char *dir)
+{
+#ifdef O_TMPFILE
+    apr_os_file_t fd =
+        open(dir, O_TMPFILE | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
+
+    if (fd >= 0) {
+        return apr_os_file_put(&spool->file, &fd, FILE_FLAGS, spool->pool);
+    }
+    return APR_FROM_OS_ERROR(errno);
+#else
+    (void)spool;
+    (void)dir;
+    return APR_ENOTIMPL;
+#endif
+}
+
+static apr_status_t open_file(fcgi_spool *spool)
+{
+    const char *dir = spool->limits.dir;
+    apr_status_t rv = APR_SUCCESS;
+    char *name;
+
+    if (!dir) {
+        rv = apr_temp_dir_get(&dir, spool->pool);
+    }
+    if (rv == APR_SUCCESS && open_nameless(spool, dir) == APR_SUCCESS) {
+        apr_pool_cleanup_register(spool->pool, spool->file,
+                                  (apr_status_t(*)(void *))apr_file_close,
+                                  apr_pool_cleanup_null);
+        return APR_SUCCESS;
+    }
+    if (rv == APR_SUCCESS) {
+        name = apr_pstrcat(spool->pool, dir, "/fcgi-spool.XXXXXX", NULL);
+        rv = apr_file_mktemp(&spool->file, name, FILE_FLAGS, spool->pool);
+        if (rv == APR_SUCCESS) {
+            rv = apr_file_remove(name, spool->pool);
+        }
+    }
+    return rv;
+}
+
+static int is_in_file(const apr_bucket *bucket)
+{
+    return APR_BUCKET_IS_FILE(bucket);
+}
+
+/* Lets the spool's file buckets grow by n bytes that were written, in place
+ * of the memory before which they stand. */
+static void extend(fcgi_spool *spool, apr_bucket *before, apr_size_t n)
+{
+    apr_bucket *last = APR_BUCKET_PREV(before);
+
+    if (last != APR_BRIGADE_SENTINEL(spool->bb) && is_in_file(last)
+        && last->length + n <= MAX_EXTENT
+        && last->start + (apr_off_t)last->length == spool->file_end) {
+        last->length += n;
+    }
+    else {
+        last = apr_bucket_file_create(spool->file, spool->file_end, n,
+                                      spool->pool, spool->bb->bucket_alloc);
+        APR_BUCKET_INSERT_BEFORE(before, last);
+    }
+    spool->file_end += (apr_off_t)n;
+}
+
+/* Writes the first pieces in memory; they become part of the file. */
+static apr_status_t write_pieces(fcgi_spool *spool, apr_bucket *first)
+{
+    struct iovec pieces[MAX_PIECES];
+    apr_bucket *bucket = first;
+    apr_size_t wanted = 0, written;
+    int count = 0;
+    apr_status_t rv;
+
+    while (count < MAX_PIECES && bucket != APR_BRIGADE_SENTINEL(spool->bb)) {
+        const char *data;
+        apr_size_t len;
+
+        rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+        pieces[count].iov_base = (void *)data;
+        pieces[count++].iov_len = len;
+        wanted += len;
+        bucket = APR_BUCKET_NEXT(bucket);
+    }
+    rv =
+        apr_file_writev_full(spool->file, pieces, (apr_size_t)count, &written);
+    if (rv != APR_SUCCESS) {
+        /* What got there is cut off again; all stays in memory. */
+        apr_file_trunc(spool->file, spool->file_end);
+        return rv;
+    }
+    extend(spool, first, wanted);
+    spool->memory_len -= wanted;
+    while (count--) {
+        bucket = APR_BUCKET_NEXT(first);
+        apr_bucket_delete(first);
+        first = bucket;
+    }
+    return APR_SUCCESS;
+}
+
+apr_status_t fcgi_spool_spill(fcgi_spool *spool)
+{
+    apr_status_t rv = APR_SUCCESS;
+
+    if (spool->memory_len && !spool->file) {
+        rv = open_file(spool);
+    }
+    while (rv == APR_SUCCESS && spool->memory_len) {
+        apr_bucket *first = APR_BRIGADE_FIRST(spool->bb);
+
+        while (is_in_file(first)) {
+            first = APR_BUCKET_NEXT(first);
+        }
+        rv = write_pieces(spool, first);
+    }
+    return rv;
+}
+
+apr_status_t fcgi_spool_add(fcgi_spool *spool, apr_bucket_brigade *bb)
+{
+    apr_status_t rv = APR_SUCCESS;
+
+    while (!APR_BRIGADE_EMPTY(bb)) {
+        apr_bucket *bucket = APR_BRIGADE_FIRST(bb);
+        const char *data;
+        apr_size_t len;
+
+        if (APR_BUCKET_IS_METADATA(bucket)) {
+            apr_bucket_delete(bucket);
+            continue;
+        }
+        /* brings buckets of unknown length, and files, into memory */
+        rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
+        if (rv == APR_SUCCESS && !len) {
+            apr_bucket_delete(bucket);
+            continue;
+        }
+        if (rv == APR_SUCCESS && (apr_off_t)len > fcgi_spool_room(spool)) {
+            rv = APR_INCOMPLETE;
+        }
+        if (rv == APR_SUCCESS) {
+            rv = apr_bucket_setaside(bucket, spool->pool);
+        }
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+        APR_BUCKET_REMOVE(bucket);
+        APR_BRIGADE_INSERT_TAIL(spool->bb, bucket);
+        spool->len += (apr_off_t)len;
+        spool->memory_len += len;
+        if (spool->memory_len > spool->limits.memory) {
+            rv = fcgi_spool_spill(spool);
+        }
+    }
+    return rv;
+}
+
+/* The bytes of one of the spool's file buckets, as a bucket that reads in
+ * the pool of what was given away; own asks for a handle of its own. */
+static apr_status_t lend(fcgi_spool *spool, const apr_bucket *bucket, int own,
+                         apr_bucket **lent)
+{
+    apr_file_t *file = spool->file;
+    apr_status_t rv = APR_SUCCESS;
+
+    if (!spool->given) {
+        apr_pool_create(&spool->given, spool->pool);
+    }
+    if (own) {
+        rv = apr_file_dup(&file, spool->file, spool->given);
+    }
+    if (rv == APR_SUCCESS) {
+        *lent = apr_bucket_file_create(file, bucket->start, bucket->length,
+                                       spool->given, spool->bb->bucket_alloc);
+    }
+    return rv;
+}
+
+/* Moves the first bucket, or max bytes of it, to the end of bb. */
+static apr_status_t move_first(fcgi_spool *spool, apr_bucket_brigade *bb,
+                               apr_off_t max, int own)
+{
+    apr_bucket *bucket = APR_BRIGADE_FIRST(spool->bb);
+    apr_bucket *moved = bucket;
+
+    if ((apr_off_t)bucket->length > max) {
+        apr_bucket_split(bucket, (apr_size_t)max);
+    }
+    if (is_in_file(bucket)) {
+        apr_status_t rv = lend(spool, bucket, own, &moved);
+
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+    }
+    else {
+        spool->memory_len -= bucket->length;
+    }
+    spool->len -= (apr_off_t)bucket->length;
+    APR_BUCKET_REMOVE(bucket);
+    if (moved != bucket) {
+        apr_bucket_destroy(bucket);
+    }
+    APR_BRIGADE_INSERT_TAIL(bb, moved);
+    return APR_SUCCESS;
+}
+
+static apr_status_t move(fcgi_spool *spool, apr_bucket_brigade *bb,
+                         apr_off_t max, int own)
+{
+    apr_off_t end = max < spool->len ? spool->len - max : 0;
+    apr_status_t rv = APR_SUCCESS;
+
+    while (rv == APR_SUCCESS && spool->len > end) {
+        rv = move_first(spool, bb, spool->len - end, own);
+    }
+    return rv;
+}
+
+apr_status_t fcgi_spool_take(fcgi_spool *spool, apr_bucket_brigade *bb,
+                             apr_off_t max)
+{
+    return move(spool, bb, max, 0);
+}
+
+apr_status_t fcgi_spool_give(fcgi_spool *spool, apr_bucket_brigade *bb,
+                             apr_off_t max)
+{
+    return move(spool, bb, max, 1);
+}
+
+void fcgi_spool_clear(fcgi_spool *spool)
+{
+    apr_brigade_cleanup(spool->bb);
+    spool->len = 0;
+    spool->memory_len = 0;
+}
+
+void fcgi_spool_reclaim(fcgi_spool *spool)
+{
+    if (spool->given) {
+        apr_pool_clear(spool->given);
+    }
+    if (spool->file_end && !spool->len
+        && apr_file_trunc(spool->file, 0) == APR_SUCCESS) {
+        spool->file_end = 0;
+    }
+}

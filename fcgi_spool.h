@@ -1,0 +1,68 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_spool.h - bytes held for later, in order: in memory first, then in an
+ * unlinked temporary file, up to a stated end. Used for request bodies and
+ * for answers; knows neither FastCGI nor sockets.
+ */
+#ifndef FCGI_SPOOL_H
+#define FCGI_SPOOL_H
+
+#include <apr_buckets.h>
+#include <apr_file_io.h>
+
+typedef struct fcgi_spool_limits {
+    apr_size_t memory; /* bytes held in memory before a file is used */
+    apr_off_t max;     /* bytes held at all */
+    const char *dir;   /* where the file is made; NULL: the system's */
+} fcgi_spool_limits;
+
+typedef struct fcgi_spool {
+    fcgi_spool_limits limits;
+    apr_pool_t *pool;       /* of the spool and its file */
+    apr_bucket_brigade *bb; /* what is held: file buckets, then memory */
+    apr_off_t len;          /* bytes held */
+    apr_size_t memory_len;  /* of these, in memory */
+    apr_file_t *file;       /* NULL: none was needed yet */
+    apr_off_t file_end;     /* bytes written to the file */
+    apr_pool_t *given;      /* of the file buckets that were taken or given */
+} fcgi_spool;
+
+/* Makes an empty spool that lives in pool; no file is made yet. */
+fcgi_spool *fcgi_spool_create(apr_pool_t *pool, apr_bucket_alloc_t *list,
+                              const fcgi_spool_limits *limits);
+
+/*
+ * Takes the data buckets of bb to the end of the spool; bb is empty
+ * afterwards, its metadata buckets are dropped. Writes to the file once more
+ * than limits.memory is held in memory. Returns APR_SUCCESS; APR_INCOMPLETE
+ * if that would exceed limits.max (the rest of bb is left); or why the file
+ * cannot be made or written, as APR_ENOSPC: then all is held in memory.
+ */
+apr_status_t fcgi_spool_add(fcgi_spool *spool, apr_bucket_brigade *bb);
+
+/* Moves what is in memory to the file. Errors as fcgi_spool_add(). */
+apr_status_t fcgi_spool_spill(fcgi_spool *spool);
+
+/* How many bytes may still be added before limits.max. */
+apr_off_t fcgi_spool_room(const fcgi_spool *spool);
+
+/* Moves at most max bytes from the front of the spool to the end of bb. What
+ * is in the file comes as file buckets, to be read and destroyed before the
+ * spool is reclaimed. */
+apr_status_t fcgi_spool_take(fcgi_spool *spool, apr_bucket_brigade *bb,
+                             apr_off_t max);
+
+/* The same, for httpd's output filters: the file buckets have handles of
+ * their own, which a filter may set aside in its own pool. */
+apr_status_t fcgi_spool_give(fcgi_spool *spool, apr_bucket_brigade *bb,
+                             apr_off_t max);
+
+/* Drops all that is held. */
+void fcgi_spool_clear(fcgi_spool *spool);
+
+/* None of what was taken or given is in use any more: frees what that cost
+ * and, when the spool is empty, starts the file again at its beginning. */
+void fcgi_spool_reclaim(fcgi_spool *spool);
+
+#endif
