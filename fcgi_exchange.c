@@ -451,7 +451,8 @@ static void take_content(fcgi_exchange *ex)
     const char *content = (const char *)ex->reader.content;
 
     if (ex->reader.type == FCGI_STDERR) {
-        fcgi_response_stderr(ex->response, content, ex->reader.content_len);
+        fcgi_stderr_add(&ex->response->stderr_lines, content,
+                        ex->reader.content_len);
     }
     else if (fcgi_response_stdout(ex->response, ex->buffer, content,
                                   ex->reader.content_len)
@@ -808,7 +809,7 @@ fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex)
         wait_or_give_up(ex);
     }
     if (!is_pending(ex)) {
-        fcgi_response_end_stderr(ex->response);
+        fcgi_stderr_end(&ex->response->stderr_lines);
         if (ex->conn) {
             abandon(ex);
         }

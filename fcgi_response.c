@@ -3,8 +3,8 @@
 /*
  * fcgi_response.c - STDOUT to an HTTP answer, STDERR to the log; the
  * contract is in fcgi_response.h. The header block is gathered whole, in
- * bounded memory, before anything of it is believed: see gather(), parse()
- * and begin(), in this order.
+ * bounded memory, before anything of it is believed: see gather() and
+ * begin(), in this order.
  */
 #include "fcgi_response.h"
 
@@ -29,8 +29,6 @@ APLOG_USE_MODULE(fastcgi_handler);
  * holds back do not hold a whole read buffer. */
 #define COPY_BELOW 4096
 
-#define FIRST_HEAD_SIZE 1024
-
 /* httpd holds less than this back without trying to write it. */
 #define CORE_HOLDS 4096
 
@@ -53,8 +51,8 @@ fcgi_response *fcgi_response_create(request_rec *r, const char *backend,
     response->r = r;
     response->backend = backend;
     response->original_status = r->status;
-    response->max_header_size = max_header_size;
-    response->declared_len = -1;
+    fcgi_head_init(&response->head, r->pool, max_header_size);
+    fcgi_stderr_init(&response->stderr_lines, r, backend);
     response->flush = flush;
     response->bb = apr_brigade_create(r->pool, list);
     response->held = fcgi_spool_create(r->pool, list, spool);
@@ -65,184 +63,6 @@ static fcgi_outcome refuse(fcgi_response *response, const char *why)
 {
     response->why = why;
     return FCGI_OUTCOME_BAD_HEADERS;
-}
-
-/* ---- gathering ---- */
-
-/* How many of len bytes belong to the header block: up to the blank line
- * that ends it, and then *ended is set, or all. */
-static apr_size_t find_end(fcgi_response *response, const char *data,
-                           apr_size_t len, int *ended)
-{
-    apr_size_t i;
-
-    *ended = 0;
-    for (i = 0; i < len && !*ended; i++) {
-        if (data[i] != '\n') {
-            response->line_cr = data[i] == '\r';
-            response->line_len++;
-        }
-        else {
-            *ended = response->line_len == 0
-                     || (response->line_len == 1 && response->line_cr);
-            response->line_len = 0;
-        }
-    }
-    return i;
-}
-
-/* Appends to the header block; 0 if that would exceed its bound. */
-static int append(fcgi_response *response, const char *data, apr_size_t len)
-{
-    apr_size_t needed = response->head_len + len;
-
-    if (needed > response->max_header_size) {
-        return 0;
-    }
-    if (needed > response->head_size) {
-        apr_size_t size = FIRST_HEAD_SIZE;
-        char *head;
-
-        while (size < needed) {
-            size *= 2;
-        }
-        head = apr_palloc(response->r->pool, size + 1);
-        if (response->head_len) {
-            memcpy(head, response->head, response->head_len);
-        }
-        response->head = head;
-        response->head_size = size;
-    }
-    memcpy(response->head + response->head_len, data, len);
-    response->head_len = needed;
-    return 1;
-}
-
-/* ---- parsing ---- */
-
-/* Status: three digits from 100 to 599, then nothing or a reason (RFC 3875,
- * 6.3.3). */
-static int parse_status(fcgi_response *response, const char *value)
-{
-    apr_size_t len = strlen(value);
-
-    if (len < 3 || !apr_isdigit(value[0]) || !apr_isdigit(value[1])
-        || !apr_isdigit(value[2]) || (len > 3 && value[3] != ' ')) {
-        return 0;
-    }
-    response->status =
-        (value[0] - '0') * 100 + (value[1] - '0') * 10 + (value[2] - '0');
-    response->reason = len > 4 ? value : NULL;
-    return response->status >= 100 && response->status <= 599;
-}
-
-/* Content-Length: digits; a second one must say the same (RFC 9110, 8.6). */
-static int parse_length(fcgi_response *response, const char *value)
-{
-    apr_off_t len;
-
-    if (!ap_parse_strict_length(&len, value)
-        || (response->declared_len >= 0 && response->declared_len != len)) {
-        return 0;
-    }
-    response->declared_len = len;
-    return 1;
-}
-
-static void trim_end(char *text)
-{
-    apr_size_t len = strlen(text);
-
-    while (len && (text[len - 1] == ' ' || text[len - 1] == '\t')) {
-        text[--len] = '\0';
-    }
-}
-
-/* Fields of which the last one counts; the others may come twice. */
-static int is_single(const char *name)
-{
-    static const char *const names[] = { "Content-Type",  "Location",
-                                         "ETag",          "Last-Modified",
-                                         "Content-Range", NULL };
-    int i;
-
-    for (i = 0; names[i]; i++) {
-        if (!ap_cstr_casecmp(name, names[i])) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* Takes one line, without its end, apart. Returns NULL or what is wrong. */
-static const char *parse_line(fcgi_response *response, char *line)
-{
-    apr_pool_t *pool = response->r->pool;
-    char *value = strchr(line, ':');
-
-    if (!value) {
-        return apr_psprintf(pool, "a header line without a colon: '%.80s'",
-                            line);
-    }
-    *value++ = '\0';
-    value += strspn(value, " \t");
-    trim_end(value);
-    if (!*line || *ap_scan_http_token(line)) {
-        return apr_psprintf(pool, "an invalid header name: '%.80s'", line);
-    }
-    if (*ap_scan_http_field_content(value)) {
-        return apr_psprintf(pool, "a control character in header %.80s", line);
-    }
-    if (!ap_cstr_casecmp(line, "Status")) {
-        return parse_status(response, value)
-                   ? NULL
-                   : apr_psprintf(pool, "an invalid Status: '%.80s'", value);
-    }
-    if (!ap_cstr_casecmp(line, "Content-Length")) {
-        return parse_length(response, value)
-                   ? NULL
-                   : apr_psprintf(pool, "an invalid Content-Length: '%.80s'",
-                                  value);
-    }
-    if (is_single(line)) {
-        apr_table_unset(response->fields, line);
-    }
-    apr_table_addn(response->fields, line, value);
-    return NULL;
-}
-
-/* Parses the gathered block. Returns NULL or what is wrong with it. */
-static const char *parse(fcgi_response *response)
-{
-    char *line = response->head;
-    char *end = response->head + response->head_len;
-    const char *problem = NULL;
-
-    response->fields = apr_table_make(response->r->pool, 16);
-    response->status = 0;
-    response->reason = NULL;
-    response->declared_len = -1;
-    if (memchr(line, '\0', response->head_len)) {
-        return "a NUL byte in the header block";
-    }
-    *end = '\0';
-    while (!problem && line < end) {
-        char *next = strchr(line, '\n');
-
-        *next++ = '\0';
-        if (next - line > 1 && next[-2] == '\r') {
-            next[-2] = '\0';
-        }
-        if (*line) {
-            problem = parse_line(response, line);
-        }
-        line = next;
-    }
-    if (!problem && apr_is_empty_table(response->fields) && !response->status
-        && response->declared_len < 0) {
-        problem = "no header at all";
-    }
-    return problem;
 }
 
 /* ---- beginning the answer ---- */
@@ -267,7 +87,7 @@ static int is_hop_by_hop(const char *name)
 
 static int set_field(void *headers, const char *name, const char *value)
 {
-    if (is_single(name)) {
+    if (fcgi_head_is_single(name)) {
         apr_table_setn(headers, name, value);
     }
     else if (!is_hop_by_hop(name)) {
@@ -284,16 +104,15 @@ static void send_interim(fcgi_response *response)
 
     if (!r->main) {
         r->headers_out = apr_table_make(r->pool, 8);
-        apr_table_do(set_field, r->headers_out, response->fields, NULL);
-        r->status = response->status;
-        r->status_line = response->reason;
+        apr_table_do(set_field, r->headers_out, response->head.fields, NULL);
+        r->status = response->head.status;
+        r->status_line = response->head.reason;
         ap_send_interim_response(r, 1);
         r->status = response->original_status;
         r->status_line = NULL;
         r->headers_out = headers;
     }
-    response->head_len = 0;
-    response->line_len = 0;
+    fcgi_head_restart(&response->head);
 }
 
 static int is_location_or_type(void *data, const char *name, const char *value)
@@ -311,17 +130,18 @@ static int is_location_or_type(void *data, const char *name, const char *value)
  */
 static void decide_redirect(fcgi_response *response)
 {
-    const char *location = apr_table_get(response->fields, "Location");
+    const char *location = apr_table_get(response->head.fields, "Location");
 
-    if (!location || response->status) {
+    if (!location || response->head.status) {
         return;
     }
     if (location[0] == '/' && location[1] != '/'
-        && apr_table_do(is_location_or_type, NULL, response->fields, NULL)) {
+        && apr_table_do(is_location_or_type, NULL, response->head.fields,
+                        NULL)) {
         response->redirect = location;
     }
     else {
-        response->status = HTTP_MOVED_TEMPORARILY;
+        response->head.status = HTTP_MOVED_TEMPORARILY;
     }
 }
 
@@ -329,13 +149,14 @@ static void decide_redirect(fcgi_response *response)
 static void set_meta(fcgi_response *response)
 {
     request_rec *r = response->r;
-    const char *type = apr_table_get(response->fields, "Content-Type");
-    const char *modified = apr_table_get(response->fields, "Last-Modified");
+    const char *type = apr_table_get(response->head.fields, "Content-Type");
+    const char *modified =
+        apr_table_get(response->head.fields, "Last-Modified");
 
-    if (response->status) {
-        r->status = response->status;
-        r->status_line = response->reason;
-        if (!response->reason
+    if (response->head.status) {
+        r->status = response->head.status;
+        r->status_line = response->head.reason;
+        if (!response->head.reason
             && strncmp(ap_get_status_line(r->status),
                        apr_itoa(r->pool, r->status), 3)) {
             r->status_line = apr_psprintf(r->pool, "%d ", r->status);
@@ -362,9 +183,9 @@ static void set_meta(fcgi_response *response)
 /* Event streams, and answers that ask for it, are flushed in any case. */
 static void force_flush(fcgi_response *response)
 {
-    const char *type = apr_table_get(response->fields, "Content-Type");
+    const char *type = apr_table_get(response->head.fields, "Content-Type");
     const char *buffering =
-        apr_table_get(response->fields, "X-Accel-Buffering");
+        apr_table_get(response->head.fields, "X-Accel-Buffering");
 
     if (response->flush == FCGI_FLUSH_OFF
         && ((type && !strncasecmp(type, "text/event-stream", 17))
@@ -385,12 +206,12 @@ static void begin(fcgi_response *response)
     }
     set_meta(response);
     force_flush(response);
-    apr_table_unset(response->fields, "Content-Type");
-    apr_table_do(set_field, r->headers_out, response->fields, NULL);
-    if (response->declared_len >= 0) {
-        ap_set_content_length(r, response->declared_len);
+    apr_table_unset(response->head.fields, "Content-Type");
+    apr_table_do(set_field, r->headers_out, response->head.fields, NULL);
+    if (response->head.content_length >= 0) {
+        ap_set_content_length(r, response->head.content_length);
     }
-    if (!response->status && r->method_number == M_GET) {
+    if (!response->head.status && r->method_number == M_GET) {
         int condition = ap_meets_conditions(r);
 
         response->condition = condition == OK ? 0 : condition;
@@ -407,37 +228,27 @@ static void begin(fcgi_response *response)
 static fcgi_outcome gather(fcgi_response *response, const char *data,
                            apr_size_t len, apr_size_t *taken)
 {
-    apr_pool_t *pool = response->r->pool;
-    const char *problem;
-    int ended;
+    fcgi_head *head = &response->head;
 
-    *taken = find_end(response, data, len, &ended);
-    if (!append(response, data, *taken)) {
-        return refuse(response,
-                      apr_psprintf(pool,
-                                   "the header block is larger than "
-                                   "FcgiMaxHeaderSize %" APR_SIZE_T_FMT
-                                   " bytes",
-                                   response->max_header_size));
-    }
-    if (!ended) {
+    switch (fcgi_head_add(head, data, len, taken)) {
+    case FCGI_HEAD_MORE:
         return FCGI_OUTCOME_PENDING;
+    case FCGI_HEAD_BAD:
+        return refuse(response, head->why);
+    case FCGI_HEAD_WHOLE:
+        break;
     }
-    problem = parse(response);
-    if (problem) {
-        return refuse(response, problem);
-    }
-    if (response->status == HTTP_SWITCHING_PROTOCOLS) {
+    if (head->status == HTTP_SWITCHING_PROTOCOLS) {
         return refuse(response, "status 101, but protocols are not switched");
     }
-    if (ap_is_HTTP_INFO(response->status)) {
-        if (++response->interim_count > FCGI_MAX_INTERIM) {
-            return refuse(response, "1xx blocks without end");
-        }
-        send_interim(response);
+    if (!ap_is_HTTP_INFO(head->status)) {
+        begin(response);
+    }
+    else if (++response->interim_count > FCGI_MAX_INTERIM) {
+        return refuse(response, "1xx blocks without end");
     }
     else {
-        begin(response);
+        send_interim(response);
     }
     return FCGI_OUTCOME_PENDING;
 }
@@ -465,9 +276,10 @@ static void take_piece(fcgi_response *response, apr_bucket *buffer,
     if (response->state == FCGI_RESPONSE_DROPPING) {
         return;
     }
-    if (response->declared_len >= 0
-        && response->body_len + (apr_off_t)len > response->declared_len) {
-        len = (apr_size_t)(response->declared_len - response->body_len);
+    if (response->head.content_length >= 0
+        && response->body_len + (apr_off_t)len
+               > response->head.content_length) {
+        len = (apr_size_t)(response->head.content_length - response->body_len);
         response->too_long = 1;
     }
     if (len) {
@@ -712,7 +524,7 @@ static void give_rest(fcgi_response *response)
 fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
 {
     if (response->state == FCGI_RESPONSE_GATHERING) {
-        return refuse(response, response->head_len
+        return refuse(response, response->head.len
                                     ? "the header block is cut off"
                                     : "no header at all");
     }
@@ -723,12 +535,12 @@ fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
         pass_headers_only(response);
         return FCGI_OUTCOME_DONE;
     }
-    if (response->body_len < response->declared_len) {
+    if (response->body_len < response->head.content_length) {
         response->why = apr_psprintf(
             response->r->pool,
             "the answer has %" APR_OFF_T_FMT " bytes, its Content-Length says "
             "%" APR_OFF_T_FMT,
-            response->body_len, response->declared_len);
+            response->body_len, response->head.content_length);
         return FCGI_OUTCOME_BROKEN;
     }
     give_rest(response);
@@ -799,54 +611,4 @@ void fcgi_response_cut(fcgi_response *response)
         pass(response);
     }
     break_off(r);
-}
-
-/* ---- stderr ---- */
-
-/* Logs the gathered line. more says that it goes on in the next entry. */
-static void log_line(fcgi_response *response, int more)
-{
-    char text[FCGI_STDERR_LINE * 4 + 1];
-    apr_size_t i, len = 0;
-
-    for (i = 0; i < response->stderr_len; i++) {
-        if (response->line[i]) {
-            text[len++] = response->line[i];
-        }
-        else { /* httpd escapes all other control characters itself */
-            memcpy(text + len, "\\x00", 4);
-            len += 4;
-        }
-    }
-    text[len] = '\0';
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, response->r,
-                  FCGI_LOGNO("10") "%s: stderr: %s%s", response->backend, text,
-                  more ? " [continued]" : "");
-    response->stderr_len = 0;
-}
-
-void fcgi_response_end_stderr(fcgi_response *response)
-{
-    if (response->stderr_len
-        && response->line[response->stderr_len - 1] == '\r') {
-        response->stderr_len--;
-    }
-    if (response->stderr_len) {
-        log_line(response, 0);
-    }
-}
-
-void fcgi_response_stderr(fcgi_response *response, const char *data,
-                          apr_size_t len)
-{
-    for (; len; data++, len--) {
-        if (*data == '\n') {
-            fcgi_response_end_stderr(response);
-            continue;
-        }
-        if (response->stderr_len == sizeof(response->line)) {
-            log_line(response, 1);
-        }
-        response->line[response->stderr_len++] = *data;
-    }
 }

@@ -12,14 +12,13 @@
 #include <apr_buckets.h>
 
 #include "fcgi_config.h"
+#include "fcgi_head.h"
 #include "fcgi_outcome.h"
 #include "fcgi_spool.h"
+#include "fcgi_stderr.h"
 
 /* So many 1xx blocks may come before an answer. */
 #define FCGI_MAX_INTERIM 1000
-
-/* A longer line of stderr is logged in pieces of so many bytes. */
-#define FCGI_STDERR_LINE 1024
 
 typedef enum {
     FCGI_RESPONSE_GATHERING, /* a header block is not complete yet */
@@ -33,22 +32,10 @@ typedef struct fcgi_response {
     fcgi_response_state state;
     int original_status; /* r->status before the application spoke */
 
-    /* the header block gathered so far, in r->pool */
-    char *head;
-    apr_size_t head_len;
-    apr_size_t head_size;       /* allocated */
-    apr_size_t max_header_size; /* head_len never exceeds it */
-    int interim_count;          /* 1xx blocks so far */
-    apr_size_t line_len;        /* bytes in the block's last line */
-    int line_cr;                /* its last byte is CR */
-
-    /* the header block, parsed */
-    apr_table_t *fields;    /* as sent, but for Status */
-    int status;             /* 0: the block has no Status */
-    const char *reason;     /* "NNN text", or NULL */
-    apr_off_t declared_len; /* Content-Length, or -1 */
-    const char *redirect;   /* a local redirect's path, or NULL */
-    int condition;          /* 304 or 412 of ap_meets_conditions(), or 0 */
+    fcgi_head head;       /* the header block */
+    int interim_count;    /* 1xx blocks so far */
+    const char *redirect; /* a local redirect's path, or NULL */
+    int condition;        /* 304 or 412 of ap_meets_conditions(), or 0 */
 
     /* the body */
     apr_bucket_brigade *bb; /* just taken, or just being passed on */
@@ -56,15 +43,14 @@ typedef struct fcgi_response {
     int no_file;            /* the spool's file failed; memory has to do */
     fcgi_flush flush;
     apr_off_t body_len; /* bytes taken */
-    int too_long;       /* more came than declared_len; dropped */
+    int too_long;       /* more came than Content-Length; dropped */
     int begun;          /* an answer is on its way; state may be DROPPING */
     int passed_any;     /* something went to the output filters */
     apr_size_t given;   /* bytes of which httpd may hold some still */
     int unflushed;      /* something was passed on since the last flush */
     int filters_failed; /* the output filters refused it */
 
-    char line[FCGI_STDERR_LINE]; /* an unfinished line of stderr */
-    apr_size_t stderr_len;
+    fcgi_stderr stderr_lines;
 
     const char *why; /* BAD_HEADERS, BROKEN: the reason, in r->pool */
 } fcgi_response;
@@ -84,13 +70,6 @@ fcgi_response *fcgi_response_create(request_rec *r, const char *backend,
  */
 fcgi_outcome fcgi_response_stdout(fcgi_response *response, apr_bucket *buffer,
                                   const char *data, apr_size_t len);
-
-/* Takes len bytes of STDERR; every whole line becomes one log entry. */
-void fcgi_response_stderr(fcgi_response *response, const char *data,
-                          apr_size_t len);
-
-/* Logs a last line of STDERR that has no end: no more will come. */
-void fcgi_response_end_stderr(fcgi_response *response);
 
 /*
  * Passes on what was taken, as far as the client follows; holds the rest.

@@ -130,7 +130,7 @@ static int conclude_done(fcgi_exchange *ex)
                       FCGI_LOGNO("11") "%s: the answer is longer than its "
                                        "Content-Length %" APR_OFF_T_FMT
                                        "; the rest is dropped",
-                      response->backend, response->declared_len);
+                      response->backend, response->head.content_length);
     }
     if (ex->app_status) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,

@@ -20,7 +20,10 @@ my %MAY_INCLUDE = (
     fcgi_driver         => [qw(fcgi_exchange)],
     fcgi_exchange       => [qw(fcgi_backend fcgi_spool fcgi_response
                                fcgi_record fcgi_outcome)],
-    fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_spool)],
+    fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_spool fcgi_head
+                               fcgi_stderr)],
+    fcgi_head           => [],
+    fcgi_stderr         => [qw(fcgi_config)],
     fcgi_backend        => [qw(fcgi_outcome fcgi_stats)],
     fcgi_spool          => [],
     fcgi_stats          => [],
@@ -42,9 +45,12 @@ my %NO_HEADERS = (
     # sys/socket.h: a cut shows in a reset where nothing else can show it
     fcgi_response => qr{^(?!sys/socket\.h$)$SOCKETS},
     fcgi_spool    => $SOCKETS,
+    fcgi_head     => $SOCKETS,
+    fcgi_stderr   => $SOCKETS,
 );
 my %NO_WORDS = (
     fcgi_backend => [qw(request_rec)],
+    fcgi_head    => [qw(request_rec)],
 );
 
 # What fcgi_record.o may leave to be linked.

@@ -231,8 +231,9 @@ my %directives = (
     FcgiFirstByteTimeout => [[@{ $times[0] }, 'off', 'Off'], $times[1]],
     FcgiTotalTimeout => [[@{ $times[0] }, 'off', 'OFF'], $times[1]],
     FcgiMaxHeaderSize => [
-        [qw(256 65536 1K 64k 16M 16m 1024M 1073741824)],
-        [qw(0 255 0K -1 12X 64KB 1.5K abc K off 1025M 1073741825 1G
+        [qw(256 65536 1K 64k 16M 16m 1024M 1073741824 1G 1g)],
+        [qw(0 255 0K -1 12X 64KB 1.5K abc K off 1025M 1073741825 2G
+            9223372036854775807K 18014398509481984K 17179869184G 1T
             18446744073709551616 99999999999999999999 8796093022208M), '',
          '1 2', '64 K']],
     FcgiIgnoreClientAbort => [[qw(On Off on OFF)], [qw(yes 1 maybe), '']],
@@ -261,7 +262,7 @@ subtest 'what a refusal says' => sub {
             \ write\ a\ number\ and\ ms,\ s,\ min\ or\ h,
             \ like\ 5,\ 500ms,\ 2min$/xm,
         'FcgiMaxHeaderSize 12X' => qr/'12X'\ is\ not\ a\ size\ from\ 256
-            \ bytes\ to\ 1024M;\ write\ a\ number,\ alone\ or\ with\ K\ or\ M,
+            \ bytes\ to\ 1024M;\ write\ a\ number,\ alone\ or\ with\ K,\ M\ or\ G,
             \ like\ 64K$/xm,
         'FcgiIgnoreClientAbort maybe' => qr/must be On or Off/,
         'FcgiTimeout' => qr/takes one argument, how long no byte may move/,

@@ -151,9 +151,11 @@ EOC
 
 subtest 'paths of Locations' => sub {
     my $httpd = Httpd->start(
-        vars => \%vars, modules => ['rewrite', 'actions'],
+        vars => \%vars, modules => [qw(rewrite actions include)],
         files => { %files, 'aliased/real.x' => 'real', 'aa/x.go' => 'go',
-                   'fall/x.txt' => 'x' },
+                   'fall/x.txt' => 'x', 'outer/forced/file.x' => 'file',
+                   'include.shtml' =>
+                       '<!--#include virtual="/app/included/x" -->' },
         config => <<'EOC');
 <Location /app>
   SetHandler @ONE@
@@ -171,6 +173,9 @@ subtest 'paths of Locations' => sub {
   SetHandler @ONE@
 </LocationMatch>
 <LocationMatch "^/script\.x">
+  SetHandler @ONE@
+</LocationMatch>
+<LocationMatch "/literal">
   SetHandler @ONE@
 </LocationMatch>
 
@@ -221,7 +226,13 @@ Action go /app/action
 </Directory>
 ErrorDocument 404 /app/error
 
+AddOutputFilter INCLUDES .shtml
+<Files *.shtml>
+  Options +Includes
+</Files>
+
 # these are no Locations
+RewriteRule ^/outer/forced - [H=@TWO@]
 <Directory @DOCROOT@/b>
   SetHandler @TWO@
 </Directory>
@@ -246,10 +257,12 @@ EOC
         '/slash/x' => '200 one /slash|/x',
         '/slash/x/' => '200 one /slash|/x/',
         '/wild/card/app/x' => '200 one |/wild/card/app/x',
+        '/wild/*/app/*' => '200 one |/wild/*/app/*',
         '/tilde/x' => '200 one |/tilde/x',
         '/match' => '200 one |/match',
         '/match/x' => '200 one |/match/x',
         '/script.x/x' => '200 one /script.x|/x',
+        '/literal/x' => '200 one |/literal/x',
         '/if/x?one' => '200 one /if|/x',
         '/if/x?two' => '200 two /if|/x',
         '/outer' => '200 one /outer|',
@@ -267,12 +280,14 @@ EOC
         '/aa/x.go' => '200 one /app|/action/aa/x.go',
         '/fall/none' => '200 one /app/file.x|-',
         '/fall/x.txt' => '200 x',
+        '/include.shtml' => '200 one /app|/included/x',
+        '/outer/forced/file.x' => '200 two /outer/forced/file.x|-',
         '/b/file.x' => '200 two /b/file.x|-',
         '/static/logo.txt' => '200 two /static/logo.txt|-',
     );
     for my $url ('/slash', '/application', '/b/none', '/b/none/x',
-                 '/static/none.none', '/outer/none/x', '/if/x?three',
-                 '/wild/app/x', '/none') {
+                 '/static/none.none', '/outer/none/x', '/outer/forced/x',
+                 '/if/x?three', '/wild/app/x', '/none') {
         my $answer = Client->get($httpd->port, $url);
         is($answer->status . ' ' . $answer->body, '404 one /app|/error',
            "$url is an error, and the error page is below a Location");

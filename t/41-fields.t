@@ -210,6 +210,8 @@ subtest 'answers that have no body' => sub {
                 map { [$method, $name, "Content-Length: 0\r\n"] } 1, 2);
             my ($status) = $name =~ /(\d+)/;
             is($_->status, $status, "$method, $name") for @twice;
+            isnt($_->header('Content-Length') // '', '0',
+                 'nothing has no length') for @twice;
             like($_->raw, qr/\r\n\r\n\z/, 'no body') for @twice;
             unlike($_->raw, qr/surprise/) for @twice;
         }

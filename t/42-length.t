@@ -32,6 +32,8 @@ my $app = FcgiApp->start(sub {
         my $length = $more + ($how eq 'big' ? $BIG : $LENGTH);
         $head .= "Content-Length: $length\r\n";
     }
+    return $c->reply("${TYPE}Content-Length: 10\r\n\r\nabcde")
+        if $how eq 'small';
     $c->stdout("$head\r\n");
     $how eq 'big' ? send_big($c) : $c->stdout($BODY);
     $c->wait_release('slow', 10) if $how eq 'slow';
@@ -116,7 +118,16 @@ subtest 'too short' => sub {
     is($answer->{exit}, 92, 'HTTP/2');
 };
 
+subtest 'too short, and all of it at once' => sub {
+    my ($answer, $kept) = get_two('/app/small/5');
+    is_deeply([@$answer{qw(status body error)},
+               $answer->header('Content-Length')],
+              [200, 'abcde', 'closed', 10], 'is cut, too');
+    ok(!$kept, 'the connection is not kept');
+};
+
 subtest 'too long' => sub {
+    my $before = logged('03');
     my $count = 0;
     for my $more (-1, -1000, 10 - $LENGTH, -$LENGTH) {
         my ($answer, $kept) = get_two("/app/x/$more");
@@ -129,7 +140,7 @@ subtest 'too long' => sub {
         is(scalar logged('11'), ++$count, 'logged once');
         like((logged('11'))[-1], qr/Content-Length $length\b/);
     }
-    is(scalar logged('03'), $H2 ? 5 : 4, 'as nothing else');
+    is(scalar logged('03'), $before, 'as nothing else');
 };
 
 subtest 'an answer that is whole before it is ended' => sub {

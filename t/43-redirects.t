@@ -19,6 +19,7 @@ my %says = (
     with_body => "Location: /second/x\r\n\r\nnobody reads this",
     query     => "Location: /second/a%20b/c?d=e%26f&g\r\n\r\n",
     static    => "Location: /plain.txt\r\n\r\n",
+    page      => "Location: /page.shtml\r\n\r\n",
     missing   => "Location: /nowhere.txt\r\n\r\n",
     denied    => "Location: /secret/plain.txt\r\n\r\n",
     guarded   => "Location: /guarded/x\r\n\r\n",
@@ -65,10 +66,18 @@ my $hasty = FcgiApp->start(sub {
 
 my $httpd = Httpd->start(
     vars => { APP => $app->handler, HASTY => $hasty->handler },
-    modules => ['status'],
-    files => { 'plain.txt' => "a file\n", 'secret/plain.txt' => 'secret' },
+    modules => [qw(status include)],
+    files => {
+        'plain.txt' => "a file\n", 'secret/plain.txt' => 'secret',
+        'page.shtml' => join ' ', map { "<!--#echo var=\"$_\" -->" }
+            qw(REQUEST_METHOD CONTENT_LENGTH HTTP_TRANSFER_ENCODING),
+    },
     config => <<'EOC');
 LimitInternalRecursion 5
+AddOutputFilter INCLUDES .shtml
+<Directory @DOCROOT@>
+  Options +Includes
+</Directory>
 ErrorDocument 404 "not here"
 <Location /first>
   SetHandler @APP@
@@ -159,6 +168,17 @@ subtest 'a body that nobody has read' => sub {
                                    'x' x 1_000_000);
         is_deeply([@$answer{qw(status body complete)}], [200, 'GET local', 1],
                   "request $time of its connection");
+        is($app->wait_report('request')->{stdin}, '', 'gets lost');
+    }
+};
+
+subtest 'what another handler sees' => sub {
+    for my $body ("Content-Length: 3\r\n\r\nabc",
+                  "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n") {
+        my $answer = Client->request(
+            $httpd->port, "POST /first/page HTTP/1.1\r\nHost: x\r\n"
+            . "Connection: close\r\n$body");
+        is($answer->body, 'GET (none) (none)', 'a GET without a body');
     }
 };
 

@@ -13,6 +13,7 @@ use Test::More;
 
 my $SOON = 1;           # seconds
 my $TYPE = "Content-Type: text/plain\r\n";
+my $ETAG = "ETag: \"abc\"\r\n";
 my $H2 = Httpd::mpm() ne 'prefork';
 
 my %break = (
@@ -45,43 +46,64 @@ my %head = (
     cached  => "${TYPE}Cache-Control: max-age=600\r\n\r\n",
 );
 
-# /app/HEAD/WAY/ID: headers, 100 bytes, and once ID is released, the break.
-# /app/none/WAY, /app/part/WAY, /app/redirect/WAY: before the headers' end.
+# What it says before it breaks off, with the headers or without their end.
+my %before = (
+    none => '',
+    part => "${TYPE}X-Part: never seen\r\n",
+    redirect => "Location: /plain.txt\r\n\r\n",
+    unwanted => "${TYPE}${ETAG}X-Part: never seen\r\n\r\n",
+);
+
+# /app/BEFORE/WAY, or /app/HEAD/WAY/ID: headers, 100 bytes, and once ID is
+# released, the break.
 sub application {
     my ($c) = @_;
     my $request = $c->read_request or return;
     my (undef, $head, $way, $id) = split m{/}, $request->{params}{PATH_INFO};
-    if ($head{$head}) {
-        $c->stdout($head{$head});
-        $c->stdout('x' x 100) if $id !~ /empty/;
-        $c->wait_release($id) or die "$id is not released\n";
-        $c->stdout('y' x 50, chunk => 9) if $id =~ /more/;
-    }
-    $c->stdout("${TYPE}X-Part: never seen\r\n") if $head eq 'part';
-    $c->stdout("Location: /plain.txt\r\n\r\n") if $head eq 'redirect';
     if ($head eq 'params') {
         $c->report(request => $request);
         return $c->reply("$TYPE\r\n(included)");
     }
     return $c->reply("$head{$head}" . 'z' x 100) if $way eq 'whole';
+    if ($head{$head}) {
+        $c->stdout($head{$head} . ($id =~ /empty/ ? '' : 'x' x 100));
+        $id =~ /now/ or $c->wait_release($id) or die "$id not released\n";
+        $c->stdout('y' x 50, chunk => 9) if $id =~ /more/;
+    }
+    elsif ($before{$head} ne '') {
+        $c->stdout($before{$head});
+    }
     return $break{$way}->($c);
 }
+
+# A page with another request in it, from an application that does not read
+# the body of its own.
+my $page = FcgiApp->start(sub {
+    my ($c) = @_;
+    $c->read_params or return;
+    $c->reply("Content-Type: text/html\r\n\r\n"
+              . 'a <!--#include virtual="/app/params" --> b');
+});
 
 my %app = map { $_ => FcgiApp->start(\&application, workers => 4,
                                      transport => $_) } qw(unix tcp);
 my $default = $app{ $ENV{TRANSPORT} || 'unix' };
 
 # A unix socket knows no reset.
-sub app_for { return $_[0] eq 'reset' ? $app{tcp} : $default }
 sub path_for { return $_[0] eq 'reset' ? '/tcp' : '/app' }
 
-my %vars = (APP => $default->handler, TCP => $app{tcp}->handler);
+my %vars = (APP => $default->handler, TCP => $app{tcp}->handler,
+            PAGE => $page->handler);
 my $LOCATIONS = <<'EOC';
 <Location /app>
   SetHandler @APP@
 </Location>
 <Location /tcp>
   SetHandler @TCP@
+</Location>
+<Location /page>
+  SetHandler @PAGE@
+  SetOutputFilter INCLUDES
 </Location>
 EOC
 
@@ -124,6 +146,22 @@ subtest 'before the headers: 502' => sub {
     }
 };
 
+subtest 'before a body that nobody wants: 502' => sub {
+    for my $way (@ways) {
+        my $path = path_for($way) . "/unwanted/$way";
+        my $status = $way eq 'overloaded' ? 503 : 502;
+        my %fields = (HEAD => '', GET => "If-None-Match: \"abc\"\r\n");
+        for my $method (sort keys %fields) {
+            my $answer = Client->request(
+                $httpd->port, "$method $path HTTP/1.1\r\nHost: x\r\n"
+                . "Connection: close\r\n$fields{$method}\r\n");
+            is_deeply([@$answer{qw(status complete)}], [$status, 1],
+                      "$method, $way");
+            is($answer->header('X-Part'), undef, 'none of its headers');
+        }
+    }
+};
+
 # A raw request whose answer breaks off after 100 bytes that have arrived.
 sub cut_answer {
     my ($path, $id, $request) = @_;
@@ -156,8 +194,10 @@ my $id = 0;
 for my $version (sort keys %version) {
     for my $head (qw(chunked length)) {
         subtest "after the headers, $version, $head" => sub {
+            my $by_reset = $version =~ /1\.0/ && $head eq 'chunked';
             my @paths;
-            for my $way (@ways, 'close empty', 'close more') {
+            for my $way (@ways, 'close empty', 'close more', 'close now') {
+                next if $by_reset && $way =~ /now/; # it may overtake bytes
                 my ($how, $more) = split ' ', $way;
                 my $name = ($more // '') . ++$id;
                 my $path = path_for($how) . "/$head/$how/$name";
@@ -165,7 +205,6 @@ for my $version (sort keys %version) {
                                                  $version{$version});
                 is($answer->status, 200);
                 ok(!$answer->complete, 'the client sees that it is cut');
-                my $by_reset = $version =~ /1\.0/ && $head eq 'chunked';
                 is($answer->error, $by_reset ? 'reset' : 'closed', 'and how');
                 ok($conn->at_eof($SOON), 'its connection is closed');
                 push @paths, $path;
@@ -179,8 +218,8 @@ for my $version (sort keys %version) {
 
 subtest 'every cut has one log line' => sub {
     my @lines = $httpd->error_log =~ /^.*FCGI\d\d.*$/mg;
-    is(scalar @lines, 3 * @ways + $id, 'all before');
-    is(scalar(grep { /in phase body/ } @lines), $id + @ways,
+    is(scalar @lines, 5 * @ways + $id, 'all before');
+    is(scalar(grep { /in phase body/ } @lines), $id + 3 * @ways,
        'the phase (a redirect has its headers, too)');
     is(scalar(grep { /FCGI0[3467]: \S+: .* in phase/ } @lines),
        scalar @lines, 'their number');
@@ -280,6 +319,18 @@ subtest 'a subrequest has no body' => sub {
     }
 };
 
+subtest 'nor has it the rest of a body that was not read' => sub {
+    my $conn = Client->connect($httpd->port);
+    for my $time (1, 2) {
+        $conn->send("POST /page HTTP/1.1\r\nHost: x\r\n"
+                    . "Content-Length: 2000000\r\n\r\n" . 'b' x 2_000_000);
+        my $answer = $conn->read_response;
+        is_deeply([@$answer{qw(status body complete)}],
+                  [200, 'a (included) b', 1], 'the page');
+        is($default->wait_report('request')->{stdin}, '', 'no body');
+    }
+};
+
 subtest 'a cache keeps nothing of it' => sub {
     my $conn = Client->connect($httpd->port);
     $conn->send("GET /app/cached/close/c HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -292,7 +343,7 @@ subtest 'a cache keeps nothing of it' => sub {
     is($default->connections - $before, 2, 'the application was asked again');
     $default->release('w');
     is(Client->get($httpd->port, '/app/cached/whole/w')->body,
-       'x' x 100 . $head{cached} . 'z' x 100, 'a whole answer') for 1 .. 2;
+       'z' x 100, 'a whole answer') for 1 .. 2;
     is($default->connections - $before, 3, 'is kept');
 };
 

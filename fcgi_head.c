@@ -1,0 +1,225 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_head.c - gathers and parses a header block; the contract is in
+ * fcgi_head.h. The bytes are hostile: nothing is used before the whole block
+ * is here and has been checked.
+ */
+#include "fcgi_head.h"
+
+#include <string.h>
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include <httpd.h>
+
+/* Most blocks fit without growing. */
+#define FIRST_SIZE 1024
+
+void fcgi_head_init(fcgi_head *head, apr_pool_t *pool, apr_size_t max)
+{
+    memset(head, 0, sizeof(*head));
+    head->pool = pool;
+    head->max = max;
+    head->content_length = -1;
+}
+
+void fcgi_head_restart(fcgi_head *head)
+{
+    head->len = 0;
+    head->line_len = 0;
+}
+
+/* How many of len bytes belong to the header block: up to the blank line
+ * that ends it, and then *ended is set, or all. */
+static apr_size_t find_end(fcgi_head *head, const char *data, apr_size_t len,
+                           int *ended)
+{
+    apr_size_t i;
+
+    *ended = 0;
+    for (i = 0; i < len && !*ended; i++) {
+        if (data[i] != '\n') {
+            head->line_cr = data[i] == '\r';
+            head->line_len++;
+        }
+        else {
+            *ended =
+                head->line_len == 0 || (head->line_len == 1 && head->line_cr);
+            head->line_len = 0;
+        }
+    }
+    return i;
+}
+
+/* Appends to the header block; 0 if that would exceed its bound. */
+static int append(fcgi_head *head, const char *data, apr_size_t len)
+{
+    apr_size_t needed = head->len + len;
+
+    if (needed > head->max) {
+        return 0;
+    }
+    if (needed > head->size) {
+        apr_size_t size = FIRST_SIZE;
+        char *bytes;
+
+        while (size < needed) {
+            size *= 2;
+        }
+        bytes = apr_palloc(head->pool, size + 1);
+        if (head->len) {
+            memcpy(bytes, head->bytes, head->len);
+        }
+        head->bytes = bytes;
+        head->size = size;
+    }
+    memcpy(head->bytes + head->len, data, len);
+    head->len = needed;
+    return 1;
+}
+
+/* Status: three digits from 100 to 599, then nothing or a reason (RFC 3875,
+ * 6.3.3). */
+static int parse_status(fcgi_head *head, const char *value)
+{
+    apr_size_t len = strlen(value);
+
+    if (len < 3 || !apr_isdigit(value[0]) || !apr_isdigit(value[1])
+        || !apr_isdigit(value[2]) || (len > 3 && value[3] != ' ')) {
+        return 0;
+    }
+    head->status =
+        (value[0] - '0') * 100 + (value[1] - '0') * 10 + (value[2] - '0');
+    head->reason = len > 4 ? value : NULL;
+    return head->status >= 100 && head->status <= 599;
+}
+
+/* Content-Length: digits; a second one must say the same (RFC 9110, 8.6). */
+static int parse_length(fcgi_head *head, const char *value)
+{
+    apr_off_t len;
+
+    if (!ap_parse_strict_length(&len, value)
+        || (head->content_length >= 0 && head->content_length != len)) {
+        return 0;
+    }
+    head->content_length = len;
+    return 1;
+}
+
+static void trim_end(char *text)
+{
+    apr_size_t len = strlen(text);
+
+    while (len && (text[len - 1] == ' ' || text[len - 1] == '\t')) {
+        text[--len] = '\0';
+    }
+}
+
+int fcgi_head_is_single(const char *name)
+{
+    static const char *const names[] = { "Content-Type",  "Location",
+                                         "ETag",          "Last-Modified",
+                                         "Content-Range", NULL };
+    int i;
+
+    for (i = 0; names[i]; i++) {
+        if (!ap_cstr_casecmp(name, names[i])) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Takes one line, without its end, apart. Returns NULL or what is wrong. */
+static const char *parse_line(fcgi_head *head, char *line)
+{
+    apr_pool_t *pool = head->pool;
+    char *value = strchr(line, ':');
+
+    if (!value) {
+        return apr_psprintf(pool, "a header line without a colon: '%.80s'",
+                            line);
+    }
+    *value++ = '\0';
+    value += strspn(value, " \t");
+    trim_end(value);
+    if (!*line || *ap_scan_http_token(line)) {
+        return apr_psprintf(pool, "an invalid header name: '%.80s'", line);
+    }
+    if (*ap_scan_http_field_content(value)) {
+        return apr_psprintf(pool, "a control character in header %.80s", line);
+    }
+    if (!ap_cstr_casecmp(line, "Status")) {
+        return parse_status(head, value)
+                   ? NULL
+                   : apr_psprintf(pool, "an invalid Status: '%.80s'", value);
+    }
+    if (!ap_cstr_casecmp(line, "Content-Length")) {
+        return parse_length(head, value)
+                   ? NULL
+                   : apr_psprintf(pool, "an invalid Content-Length: '%.80s'",
+                                  value);
+    }
+    if (fcgi_head_is_single(line)) {
+        apr_table_unset(head->fields, line);
+    }
+    apr_table_addn(head->fields, line, value);
+    return NULL;
+}
+
+/* Parses the gathered block. Returns NULL or what is wrong with it. */
+static const char *parse(fcgi_head *head)
+{
+    char *line = head->bytes;
+    char *end = head->bytes + head->len;
+    const char *problem = NULL;
+
+    head->fields = apr_table_make(head->pool, 16);
+    head->status = 0;
+    head->reason = NULL;
+    head->content_length = -1;
+    if (memchr(line, '\0', head->len)) {
+        return "a NUL byte in the header block";
+    }
+    *end = '\0';
+    while (!problem && line < end) {
+        char *next = strchr(line, '\n');
+
+        *next++ = '\0';
+        if (next - line > 1 && next[-2] == '\r') {
+            next[-2] = '\0';
+        }
+        if (*line) {
+            problem = parse_line(head, line);
+        }
+        line = next;
+    }
+    if (!problem && apr_is_empty_table(head->fields) && !head->status
+        && head->content_length < 0) {
+        problem = "no header at all";
+    }
+    return problem;
+}
+
+fcgi_head_state fcgi_head_add(fcgi_head *head, const char *data,
+                              apr_size_t len, apr_size_t *taken)
+{
+    int ended;
+
+    *taken = find_end(head, data, len, &ended);
+    if (!append(head, data, *taken)) {
+        head->why = apr_psprintf(head->pool,
+                                 "the header block is larger than "
+                                 "FcgiMaxHeaderSize %" APR_SIZE_T_FMT " bytes",
+                                 head->max);
+        return FCGI_HEAD_BAD;
+    }
+    if (!ended) {
+        return FCGI_HEAD_MORE;
+    }
+    head->why = parse(head);
+    return head->why ? FCGI_HEAD_BAD : FCGI_HEAD_WHOLE;
+}

@@ -1,0 +1,59 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_head.h - the header block of an application's answer (RFC 3875,
+ * section 6.3): gathered in bounded memory however it is cut, and believed
+ * only once it is whole. Knows neither requests nor FastCGI.
+ */
+#ifndef FCGI_HEAD_H
+#define FCGI_HEAD_H
+
+#include <apr_pools.h>
+#include <apr_tables.h>
+
+typedef enum {
+    FCGI_HEAD_MORE,  /* the blank line is not here yet */
+    FCGI_HEAD_WHOLE, /* the parsed fields are valid */
+    FCGI_HEAD_BAD    /* why says what is wrong; final */
+} fcgi_head_state;
+
+typedef struct fcgi_head {
+    apr_pool_t *pool;
+    apr_size_t max; /* bytes a block may have, the blank line included */
+
+    /* gathered */
+    char *bytes; /* in pool */
+    apr_size_t len;
+    apr_size_t size;     /* allocated; at most twice max */
+    apr_size_t line_len; /* bytes in the last line */
+    int line_cr;         /* its last byte is CR */
+
+    /* parsed; strings live in pool until the next block */
+    apr_table_t *fields;      /* all but Status and Content-Length */
+    int status;               /* 100 to 599; 0: none was sent */
+    const char *reason;       /* "NNN text"; NULL: no text was sent */
+    apr_off_t content_length; /* -1: none was sent */
+
+    const char *why; /* FCGI_HEAD_BAD: a phrase for the log, in pool */
+} fcgi_head;
+
+/* Prepares head for a block of at most max bytes. */
+void fcgi_head_init(fcgi_head *head, apr_pool_t *pool, apr_size_t max);
+
+/*
+ * Takes bytes of the block from the len bytes at data: up to its end, or all;
+ * *taken says how many. Lines end with LF or CRLF. A block is bad if it is
+ * larger than max, empty, or has a NUL, a control character, a line that is
+ * no field, an invalid name, Status or Content-Length, or two Content-Length
+ * that differ.
+ */
+fcgi_head_state fcgi_head_add(fcgi_head *head, const char *data,
+                              apr_size_t len, apr_size_t *taken);
+
+/* Forgets the block, for another one. */
+void fcgi_head_restart(fcgi_head *head);
+
+/* True for fields of which only the last one counts. */
+int fcgi_head_is_single(const char *name);
+
+#endif
