@@ -8,6 +8,7 @@
 #include "fcgi_spool.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <apr_portable.h>
 #include <apr_strings.h>
@@ -18,11 +19,18 @@
 /* Pieces of one write. */
 #define MAX_PIECES 64
 
-/* Appended to, whatever its handles' common position is; and httpd may send
- * from it without copying. */
-#define FILE_FLAGS                                                            \
+/* Appended to, whatever its position is. */
+#define WRITER_FLAGS                                                          \
     (APR_FOPEN_READ | APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_EXCL     \
-     | APR_FOPEN_APPEND | APR_FOPEN_BINARY | APR_FOPEN_SENDFILE_ENABLED)
+     | APR_FOPEN_APPEND | APR_FOPEN_BINARY)
+
+/* httpd may send from it without copying. */
+#define READER_FLAGS                                                          \
+    (APR_FOPEN_READ | APR_FOPEN_BINARY | APR_FOPEN_SENDFILE_ENABLED)
+
+/* A filter that reads what was given gets pieces of this size: a mapping of
+ * megabytes, as is APR's way, would count as the process's memory. */
+#define GIVEN_PIECE (64 * 1024)
 
 fcgi_spool *fcgi_spool_create(apr_pool_t *pool, apr_bucket_alloc_t *list,
                               const fcgi_spool_limits *limits)
@@ -43,20 +51,42 @@ apr_off_t fcgi_spool_room(const fcgi_spool *spool)
     return room < file_room ? room : file_room;
 }
 
+#ifdef O_TMPFILE
+static apr_status_t close_file(void *file)
+{
+    return apr_file_close(file);
+}
+#endif
+
 /*
- * Makes the file. O_TMPFILE gives one that never has a name, so that nothing
- * is left behind by a crash at any moment; APR has no way to ask for it.
+ * Opens dir's file without a name, twice. O_TMPFILE gives one that never has
+ * a name, so that nothing is left behind by a crash at any moment; APR has no
+ * way to ask for it. Its second handle is opened through /proc.
  */
 static apr_status_t open_nameless(fcgi_spool *spool, const char *dir)
 {
 #ifdef O_TMPFILE
     apr_os_file_t fd =
         open(dir, O_TMPFILE | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
+    const char *again;
+    apr_status_t rv;
 
-    if (fd >= 0) {
-        return apr_os_file_put(&spool->file, &fd, FILE_FLAGS, spool->pool);
+    if (fd < 0) {
+        return APR_FROM_OS_ERROR(errno);
     }
-    return APR_FROM_OS_ERROR(errno);
+    again = apr_psprintf(spool->pool, "/proc/self/fd/%d", fd);
+    rv = apr_file_open(&spool->reader, again, READER_FLAGS,
+                       APR_FPROT_OS_DEFAULT, spool->pool);
+    if (rv == APR_SUCCESS) {
+        rv = apr_os_file_put(&spool->file, &fd, WRITER_FLAGS, spool->pool);
+    }
+    if (rv != APR_SUCCESS) {
+        close(fd);
+        return rv;
+    }
+    apr_pool_cleanup_register(spool->pool, spool->file, close_file,
+                              apr_pool_cleanup_null);
+    return APR_SUCCESS;
 #else
     (void)spool;
     (void)dir;
@@ -64,27 +94,36 @@ static apr_status_t open_nameless(fcgi_spool *spool, const char *dir)
 #endif
 }
 
+/* The same where there is no O_TMPFILE: its name is gone at once. */
+static apr_status_t open_unlinked(fcgi_spool *spool, const char *dir)
+{
+    char *name = apr_pstrcat(spool->pool, dir, "/fcgi-spool.XXXXXX", NULL);
+    apr_status_t rv =
+        apr_file_mktemp(&spool->file, name, WRITER_FLAGS, spool->pool);
+
+    if (rv == APR_SUCCESS) {
+        rv = apr_file_open(&spool->reader, name, READER_FLAGS,
+                           APR_FPROT_OS_DEFAULT, spool->pool);
+        apr_file_remove(name, spool->pool);
+    }
+    return rv;
+}
+
+/* Makes the file. Its bytes are given away through a handle of its own, whose
+ * position no write moves: another thread may read while this one writes. */
 static apr_status_t open_file(fcgi_spool *spool)
 {
     const char *dir = spool->limits.dir;
     apr_status_t rv = APR_SUCCESS;
-    char *name;
 
     if (!dir) {
         rv = apr_temp_dir_get(&dir, spool->pool);
     }
-    if (rv == APR_SUCCESS && open_nameless(spool, dir) == APR_SUCCESS) {
-        apr_pool_cleanup_register(spool->pool, spool->file,
-                                  (apr_status_t(*)(void *))apr_file_close,
-                                  apr_pool_cleanup_null);
-        return APR_SUCCESS;
+    if (rv == APR_SUCCESS && open_nameless(spool, dir) != APR_SUCCESS) {
+        rv = open_unlinked(spool, dir);
     }
-    if (rv == APR_SUCCESS) {
-        name = apr_pstrcat(spool->pool, dir, "/fcgi-spool.XXXXXX", NULL);
-        rv = apr_file_mktemp(&spool->file, name, FILE_FLAGS, spool->pool);
-        if (rv == APR_SUCCESS) {
-            rv = apr_file_remove(name, spool->pool);
-        }
+    if (rv != APR_SUCCESS) {
+        spool->file = NULL;
     }
     return rv;
 }
@@ -221,13 +260,18 @@ static apr_status_t lend(fcgi_spool *spool, const apr_bucket *bucket, int own,
         apr_pool_create(&spool->given, spool->pool);
     }
     if (own) {
-        rv = apr_file_dup(&file, spool->file, spool->given);
+        rv = apr_file_dup(&file, spool->reader, spool->given);
     }
-    if (rv == APR_SUCCESS) {
-        *lent = apr_bucket_file_create(file, bucket->start, bucket->length,
-                                       spool->given, spool->bb->bucket_alloc);
+    if (rv != APR_SUCCESS) {
+        return rv;
     }
-    return rv;
+    *lent = apr_bucket_file_create(file, bucket->start, bucket->length,
+                                   spool->given, spool->bb->bucket_alloc);
+    if (own) {
+        apr_bucket_file_enable_mmap(*lent, 0);
+        apr_bucket_file_set_buf_size(*lent, GIVEN_PIECE);
+    }
+    return APR_SUCCESS;
 }
 
 /* Moves the first bucket, or max bytes of it, to the end of bb. */

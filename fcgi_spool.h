@@ -24,6 +24,7 @@ typedef struct fcgi_spool {
     apr_off_t len;          /* bytes held */
     apr_size_t memory_len;  /* of these, in memory */
     apr_file_t *file;       /* NULL: none was needed yet */
+    apr_file_t *reader;     /* the same file, for what is given away */
     apr_off_t file_end;     /* bytes written to the file */
     apr_pool_t *given;      /* of the file buckets that were taken or given */
 } fcgi_spool;
