@@ -90,9 +90,8 @@ static void wait_once(fcgi_exchange *ex, apr_interval_time_t tick)
     conn_rec *c = ex->r->connection;
     apr_int16_t application =
         events_of(ex->wants, FCGI_WANTS_READ, FCGI_WANTS_WRITE);
-    apr_int16_t client = c->master ? 0
-                                   : events_of(ex->wants, FCGI_WANTS_CLIENT,
-                                               FCGI_WANTS_CLIENT_WRITE);
+    apr_int16_t client = events_of(c->master ? 0 : ex->wants,
+                                   FCGI_WANTS_CLIENT, FCGI_WANTS_CLIENT_WRITE);
     apr_interval_time_t timeout = time_left(ex);
     apr_pollfd_t pfds[2];
     apr_int32_t count = 0, signalled, i;

@@ -183,11 +183,17 @@ sub peak {
     return $peak;
 }
 
-# curl's exit status, the length and the digest of what it got.
-sub fetch {
+# Starts curl; collect() gives its exit status, the length and the digest of
+# what it got.
+sub start {
     my ($path, @args) = @_;
     open my $pipe, '-|', 'curl', '-q', '-sS', '--max-time', 60, @args,
         'http://127.0.0.1:' . $httpd->port . $path or die $!;
+    return $pipe;
+}
+
+sub collect {
+    my ($pipe) = @_;
     my $sha = Digest::SHA->new(256);
     my $length = 0;
     while (sysread $pipe, my $bytes, 1 << 20) {
@@ -198,12 +204,17 @@ sub fetch {
     return ($? >> 8, $length, $sha->hexdigest);
 }
 
-subtest '100 MB' => sub {
+sub digest {
     my $sha = Digest::SHA->new(256);
     for (my ($at, $i) = (0, 0); $at < $BIG; $at += $PIECE) {
         $sha->add(substr piece($i++), 0, $BIG - $at);
     }
-    my $digest = $sha->hexdigest;
+    return $sha->hexdigest;
+}
+
+my $DIGEST = digest();
+
+subtest '100 MB' => sub {
     my %way = (
         'with a length' => ['/app/big/0'],
         'without a length' => ['/app/big/none'],
@@ -212,12 +223,24 @@ subtest '100 MB' => sub {
     );
     for my $way (sort keys %way) {
         my ($path, @args) = @{ $way{$way} };
-        fetch($path, @args);
+        collect(start($path, @args));
         peak();
         my $before = peak();
-        is_deeply([fetch($path, @args)], [0, $BIG, $digest], $way);
+        is_deeply([collect(start($path, @args))], [0, $BIG, $DIGEST], $way);
         my $growth = peak() - $before;
         cmp_ok($growth, '<', 4096, "and $growth KB more memory");
+    }
+};
+
+# Clients that are slower than the application.
+subtest '100 MB, two at a time' => sub {
+    plan skip_all => 'one process' if Httpd::mpm() eq 'prefork';
+    for my $version (qw(--http1.1 --http2-prior-knowledge)) {
+        for my $path (qw(/app/big/none /app/big/0)) {
+            my @pipes = map { start($path, $version) } 1, 2;
+            is_deeply([collect($_)], [0, $BIG, $DIGEST], "$version, $path")
+                for @pipes;
+        }
     }
 };
 

@@ -89,10 +89,10 @@ sub decode_pairs {
 }
 
 sub decode_length {
-    my ($bytes, $at) = @_;
-    my $size = vec($bytes, $$at, 8) < 128 ? 1 : 4;
-    die "length is cut\n" if $$at + $size > length $bytes;
-    my $len = unpack $size == 1 ? 'C' : 'N', substr $bytes, $$at, $size;
+    my $at = $_[1];                      # and no copy of $_[0]
+    my $size = vec($_[0], $$at, 8) < 128 ? 1 : 4;
+    die "length is cut\n" if $$at + $size > length $_[0];
+    my $len = unpack $size == 1 ? 'C' : 'N', substr $_[0], $$at, $size;
     $$at += $size;
     return $len & 0x7fffffff;
 }

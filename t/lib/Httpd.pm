@@ -347,10 +347,23 @@ sub graceful {
 
 sub healthy { return $_[0]->words !~ $CRASHED }
 
+# On TERM the event MPM closes sockets under its own threads, and one child in
+# a hundred crashes over it, with any module or none. A graceful stop does not.
+sub stop_gracefully {
+    my ($self) = @_;
+    my $pid = $self->{pid};
+    if ($pid) {
+        kill 'WINCH', $pid;
+        Private::wait_until(5, sub { !Private::alive($pid) });
+    }
+    $self->stop;
+    return;
+}
+
 sub ok_healthy {
     my ($self) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    $self->stop;
+    $self->stop_gracefully;
     my $ok = Test::More::ok($self->healthy, 'no child crashed');
     Test::More::diag($self->words) if !$ok;
     return $ok;
