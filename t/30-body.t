@@ -12,6 +12,7 @@ use FcgiApp;
 use Httpd;
 use POSIX ();
 use Private;
+use Socket qw(IPPROTO_TCP TCP_NODELAY);
 use Test::More;
 
 my $HEAD = "Content-Type: text/plain\r\n\r\n";
@@ -59,8 +60,12 @@ my $httpd = Httpd->start(
   SetHandler @APP@
   FcgiTimeout 10
 </Location>
+<Location /stream>
+  FcgiRequestBuffering Off
+</Location>
 <Location /nobody>
   SetHandler @NOBODY@
+  FcgiRequestBuffering Off
 </Location>
 <Location /small>
   LimitRequestBody 10
@@ -98,7 +103,7 @@ sub check_body {
        'and an empty STDIN record at the end');
     is($params->{CONTENT_LENGTH}, $length, 'CONTENT_LENGTH')
         if ($length // '') ne '?';
-    is($params->{CONTENT_LENGTH} // length $body, length $body, 'is not wrong');
+    is($params->{CONTENT_LENGTH} // length $body, length $body, 'not wrong');
     is($params->{REQUEST_METHOD}, $method, 'the method');
     is_deeply([grep { /^HTTP_(?:TRANSFER_ENCODING|CONTENT_LENGTH|TE)$/ }
                     keys %$params], [], 'nothing of the transfer itself');
@@ -108,17 +113,17 @@ sub check_body {
 for my $size (0, 1, 65535, 65536, 5 * 1024 * 1024) {
     my $body = make_body($size);
     subtest "$size bytes" => sub {
-        for my $method (qw(POST PUT)) {
+        for my $path ('/', '/stream') {
             my $answer = Client->request($httpd->port,
-                "$method / HTTP/1.1\r\nHost: x\r\nContent-Length: $size\r\n"
+                "POST $path HTTP/1.1\r\nHost: x\r\nContent-Length: $size\r\n"
                 . "\r\n$body");
-            check_body($answer, $method, $body, $size);
+            check_body($answer, 'POST', $body, $size);
         }
         for my $piece ($size < 100 ? 1 : 1000, 100_000) {
             my $answer = Client->request($httpd->port,
                 "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
                 . "\r\n" . chunked($body, $piece));
-            check_body($answer, 'POST', $body, $size ? '?' : undef);
+            check_body($answer, 'POST', $body, $size ? $size : undef);
         }
     };
 }
@@ -136,22 +141,30 @@ subtest 'chunks that are here already' => sub {
 };
 
 subtest 'chunks that come later' => sub {
-    my $conn = Client->connect($httpd->port);
-    $conn->send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-                . "\r\n3\r\nabc\r\n");
-    ok($app->wait_report('begun'), 'the application is asked');
-    $conn->send("1;x=y\r\nd\r\n0\r\nTrailer: x\r\n\r\n");
-    my $request = check_body($conn->read_response, 'POST', 'abcd', undef);
-    ok(!grep({ /TRAILER/ } keys %{ $request->{params} }), 'no trailers');
+    for my $path ('/stream', '/') {
+        my $streamed = $path eq '/stream';
+        my $conn = Client->connect($httpd->port);
+        $conn->send("POST $path HTTP/1.1\r\nHost: x\r\n"
+                    . "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+        is(!!$app->wait_report('begun', $streamed ? 10 : 0.2), $streamed,
+           "$path: whether the application is asked meanwhile");
+        $conn->send("1;x=y\r\nd\r\n0\r\nTrailer: x\r\n\r\n");
+        my $request = check_body($conn->read_response, 'POST', 'abcd',
+                                 $streamed ? undef : 4);
+        ok(!grep({ /TRAILER/ } keys %{ $request->{params} }), 'no trailers');
+    }
 };
 
 subtest 'bytes that come one by one' => sub {
     my $body = make_body(300);
-    my $conn = Client->connect($httpd->port);
-    $conn->{socket}->setsockopt(6, 1, 1);   # TCP_NODELAY
-    $conn->send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300\r\n\r\n");
-    $conn->send($_) for split //, $body;
-    check_body($conn->read_response, 'POST', $body, 300);
+    for my $path ('/', '/stream') {
+        my $conn = Client->connect($httpd->port);
+        $conn->{socket}->setsockopt(IPPROTO_TCP, TCP_NODELAY, 1);
+        $conn->send("POST $path HTTP/1.1\r\nHost: x\r\n"
+                    . "Content-Length: 300\r\n\r\n");
+        $conn->send($_) for split //, $body;
+        check_body($conn->read_response, 'POST', $body, 300);
+    }
 };
 
 subtest 'no body' => sub {
@@ -244,11 +257,12 @@ subtest 'pipelining' => sub {
 subtest 'Expect: 100-continue' => sub {
     my $expect = "Host: x\r\nExpect: 100-continue\r\n";
     my $four = "${expect}Content-Length: 4\r\n\r\n";
-    for my $length ("Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n") {
+    for my $length ("Content-Length: 4\r\n",
+                    "Transfer-Encoding: chunked\r\n") {
         my $body = $length =~ /chunked/ ? chunked('body', 4) : 'body';
         my $conn = Client->connect($httpd->port);
-        for (1 .. 2) {
-            $conn->send("POST / HTTP/1.1\r\n$expect$length\r\n");
+        for my $path ('/', '/stream') {
+            $conn->send("POST $path HTTP/1.1\r\n$expect$length\r\n");
             ok($conn->read_until(qr{^HTTP/1.1 100 .*\r\n\r\n\z}),
                'the client is told to go on');
             $conn->send($body);
@@ -271,7 +285,7 @@ subtest 'Expect: 100-continue' => sub {
     is($answer->status, 413, 'too large');
     is(scalar @{ $answer->interim }, 0, 'the body is not asked for');
     $answer = Client->request($httpd->port,
-                              "POST /?early HTTP/1.1\r\n$four");
+                              "POST /stream?early HTTP/1.1\r\n$four");
     $app->wait_report('begun');
     is($answer->status, 403, 'an application that does not want it');
     cmp_ok(scalar @{ $answer->interim }, '<=', 1, 'told once at most');
@@ -364,7 +378,7 @@ subtest 'HTTP/2' => sub {
         my $writer = Private::spawn(code => sub {
             Private::spew("$dir/fifo", $body);
         });
-        $ask->('PUT', $body, '?', '-T', "$dir/fifo");
+        $ask->('PUT', $body, $size || '?', '-T', "$dir/fifo");
         Private::end($writer, 'KILL');
         unlink "$dir/fifo";
     }

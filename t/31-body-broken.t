@@ -47,11 +47,15 @@ my $httpd = Httpd->start(
 ErrorDocument 400 /400.html
 ErrorDocument 408 /408.html
 ErrorDocument 413 /413.html
+FcgiRequestBuffering Off
 RequestReadTimeout header=10 body=0
 <LocationMatch "^/[a-z0-9-]+$">
   SetHandler @APP@
   FcgiTimeout 10
 </LocationMatch>
+<Location /held>
+  FcgiRequestBuffering On
+</Location>
 <Location /small>
   LimitRequestBody 1000
 </Location>
@@ -230,6 +234,7 @@ subtest 'RequestReadTimeout' => sub {
         modules => ['reqtimeout'], vars => { APP => $app->handler },
         config => <<'EOC');
 RequestReadTimeout header=10 body=1
+FcgiRequestBuffering Off
 <Location />
   SetHandler @APP@
   FcgiTimeout 20
@@ -253,6 +258,7 @@ subtest 'FcgiTimeout' => sub {
         vars => { APP => $app->handler }, config => <<'EOC');
 <Location />
   SetHandler @APP@
+  FcgiRequestBuffering Off
   FcgiTimeout 1
 </Location>
 EOC
@@ -262,6 +268,29 @@ EOC
     like($slow->error_log, qr/:info\].*FCGI08: .*FcgiTimeout 1000 ms/,
          'and the log says so');
     $slow->ok_healthy;
+};
+
+subtest 'a body that is gathered first' => sub {
+    my $connections = $app->connections;
+    for my $name (sort keys %malformed) {
+        my $answer = Client->request($httpd->port,
+            "POST /held?quiet HTTP/1.1\r\nHost: x\r\n"
+            . "Transfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n"
+            . $malformed{$name});
+        is($answer->status, $name =~ /large/ ? 413 : 400, $name);
+    }
+    for my $way (qw(close reset shutdown_write)) {
+        for my $coding (sort keys %fields) {
+            my ($field, $first) = @{ $fields{$coding} };
+            my $conn = Client->connect($httpd->port);
+            my $path = '/held?' . ++$count;
+            $conn->send("POST $path HTTP/1.1\r\nHost: x\r\n$field\r\n\r\n"
+                        . $first);
+            $conn->$way;
+            ok($httpd->wait_for_access(qr{"POST \Q$path\E }), "$coding, $way");
+        }
+    }
+    is($app->connections, $connections, 'the application is never asked');
 };
 
 subtest 'a whole body, for comparison' => sub {

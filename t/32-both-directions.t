@@ -93,6 +93,7 @@ my $httpd = Httpd->start(
     vars => { APP => $app->handler }, config => <<'EOC');
 <Location />
   SetHandler @APP@
+  FcgiRequestBuffering Off
   FcgiTimeout 10
 </Location>
 EOC

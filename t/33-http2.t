@@ -99,6 +99,7 @@ ErrorDocument 502 /502.html
 ErrorDocument 503 /503.html
 <LocationMatch "^/[a-z0-9]*$">
   SetHandler @APP@
+  FcgiRequestBuffering Off
   FcgiTimeout 20
 </LocationMatch>
 <Location /ignore>

@@ -84,6 +84,7 @@ ErrorDocument 404 "not here"
 </Location>
 <Location /hasty>
   SetHandler @HASTY@
+  FcgiRequestBuffering Off
 </Location>
 <Location /second>
   SetHandler @APP@

@@ -103,6 +103,7 @@ my $LOCATIONS = <<'EOC';
 </Location>
 <Location /page>
   SetHandler @PAGE@
+  FcgiRequestBuffering Off
   SetOutputFilter INCLUDES
 </Location>
 EOC

@@ -182,7 +182,8 @@ subtest 'status and headers' => sub {
     is_deeply([@$answer{qw(status reason body)}], [418, 'I am PHP', 'tea'],
               'a reason of its own');
     $answer = get('/nothing.php');
-    is_deeply([@$answer{qw(status body complete)}], [204, '', 1], 'no content');
+    is_deeply([@$answer{qw(status body complete)}], [204, '', 1],
+              'no content');
     $answer = get('/exit.php');
     is_deeply([@$answer{qw(status body complete)}], [200, 'so far', 1],
               'exit(3)');
