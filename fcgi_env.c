@@ -79,6 +79,29 @@ static int php_misreads_redirect_url(request_rec *r)
            && !strcasecmp(r->filename + len - 4, ".php");
 }
 
+/* CONTENT_LENGTH (RFC 3875, 4.1.2), of what is sent and not of what was said
+ * of it. */
+static void set_content_length(request_rec *r, apr_off_t body_len)
+{
+    apr_table_t *env = r->subprocess_env;
+
+    if (body_len > 0
+        || (!body_len && apr_table_get(r->headers_in, "Transfer-Encoding"))) {
+        apr_table_setn(env, "CONTENT_LENGTH",
+                       apr_off_t_toa(r->pool, body_len));
+    }
+    else if (!body_len) {
+        const char *said = apr_table_get(env, "CONTENT_LENGTH");
+
+        if (said && strcmp(said, "0")) {
+            apr_table_unset(env, "CONTENT_LENGTH"); /* another one had it */
+        }
+    }
+    else if (r->input_filters != r->proto_input_filters) {
+        apr_table_unset(env, "CONTENT_LENGTH"); /* a filter may change it */
+    }
+}
+
 /* The late changes to core's variables. */
 static void adjust(request_rec *r, const char *location, apr_off_t body_len)
 {
@@ -98,21 +121,7 @@ static void adjust(request_rec *r, const char *location, apr_off_t body_len)
      * sent once, as CONTENT_LENGTH. */
     apr_table_unset(env, "HTTP_TRANSFER_ENCODING");
     apr_table_unset(env, "HTTP_CONTENT_LENGTH");
-    if (body_len < 0 && r->input_filters != r->proto_input_filters) {
-        /* a filter may change the length, and says so too late */
-        apr_table_unset(env, "CONTENT_LENGTH");
-    }
-    else if (body_len > 0) {
-        apr_table_setn(env, "CONTENT_LENGTH",
-                       apr_off_t_toa(r->pool, body_len));
-    }
-    else if (body_len == 0) {
-        const char *declared = apr_table_get(env, "CONTENT_LENGTH");
-
-        if (declared && strcmp(declared, "0")) {
-            apr_table_unset(env, "CONTENT_LENGTH");
-        }
-    }
+    set_content_length(r, body_len);
 
     /* What a SetEnvIf or RewriteRule recipe set before an internal redirect
      * is meant for the script behind it, unless CGIPassAuth says no. */

@@ -12,6 +12,7 @@
 
 #include <http_core.h>
 #include <http_protocol.h>
+#include <http_request.h>
 #include <util_filter.h>
 
 #define REQUEST_ID 1 /* a connection carries one request at a time */
@@ -42,9 +43,11 @@
 #define PAUSE       apr_time_from_msec(5)
 #define FLUSH_EVERY apr_time_from_msec(30)
 
-/* How long a client may hold the application up before its answer goes to a
- * file: one that takes a few dozen megabytes a second is not behind. */
-#define GRACE apr_time_from_msec(2)
+/* How long a client may hold the application up, in all, before its answer
+ * goes to a file, and by how many bytes of the answer it earns a microsecond
+ * more: one that takes dozens of megabytes a second is not behind. */
+#define GRACE       apr_time_from_msec(20)
+#define GRACE_BYTES 64
 
 fcgi_exchange *fcgi_exchange_create(request_rec *r,
                                     const fcgi_backend *backend,
@@ -63,6 +66,7 @@ fcgi_exchange *fcgi_exchange_create(request_rec *r,
     ex->body = apr_brigade_create(r->pool, list);
     if (terms->stream_body) {
         spool.memory = STREAM_MEMORY;
+        spool.max = APR_INT64_MAX;
     }
     ex->held = fcgi_spool_create(r->pool, list, &spool);
     ex->body_done = r->main != NULL; /* a subrequest has none of its own */
@@ -515,6 +519,25 @@ static char *get_buffer(fcgi_exchange *ex)
     return heap->base;
 }
 
+/* True if what is read next would have to go to a file. */
+static int needs_file(const fcgi_exchange *ex)
+{
+    return !ex->r->connection->master
+           && fcgi_response_needs_file(ex->response, READ_SIZE);
+}
+
+/* How long the client may hold the application up still; an HTTP/2 stream
+ * does not say how far the client is. */
+static apr_interval_time_t grace_left(const fcgi_exchange *ex)
+{
+    apr_interval_time_t used = ex->held_up;
+
+    if (ex->held_up_since) {
+        used += apr_time_now() - ex->held_up_since;
+    }
+    return GRACE + ex->bytes_in / GRACE_BYTES - used;
+}
+
 /* The client took something, or not; remembers since when what. */
 static void note_passed(fcgi_exchange *ex, int passed)
 {
@@ -528,11 +551,9 @@ static void note_passed(fcgi_exchange *ex, int passed)
     else if (!ex->unflushed_since) {
         ex->unflushed_since = ex->last_moved;
     }
-    if (!fcgi_response_is_behind(ex->response)) {
-        ex->behind_since = 0;
-    }
-    else if (!ex->behind_since) {
-        ex->behind_since = ex->last_moved;
+    if (ex->held_up_since && !needs_file(ex)) {
+        ex->held_up += ex->last_moved - ex->held_up_since;
+        ex->held_up_since = 0;
     }
 }
 
@@ -559,17 +580,15 @@ static void resume_client(fcgi_exchange *ex)
 }
 
 /* How much may be read of the answer now. Nothing while the client has a
- * moment's time to keep it from a file (GRACE), and when the spool is full. */
+ * moment's time to keep it from a file, and when the spool is full. */
 static apr_size_t read_size(const fcgi_exchange *ex)
 {
     apr_off_t room = fcgi_response_room(ex->response);
 
-    if (ex->behind_since && !ex->r->connection->master
-        && fcgi_response_needs_file(ex->response, READ_SIZE)
-        && apr_time_now() < ex->behind_since + GRACE) {
+    if (needs_file(ex) && grace_left(ex) > 0) {
         return 0;
     }
-    return room < READ_SIZE ? (apr_size_t)room : READ_SIZE;
+    return room < READ_SIZE ? (apr_size_t)(room > 0 ? room : 0) : READ_SIZE;
 }
 
 static void read_application(fcgi_exchange *ex)
@@ -721,20 +740,45 @@ static void wait_or_give_up(fcgi_exchange *ex)
     if (read_size(ex)) {
         ex->wants |= FCGI_WANTS_READ;
     }
-    else if (ex->behind_since) {
-        wake_by(ex, ex->behind_since + GRACE);
+    else if (needs_file(ex) && grace_left(ex) > 0) {
+        if (!ex->held_up_since) {
+            ex->held_up_since = apr_time_now();
+        }
+        wake_by(ex, apr_time_now() + grace_left(ex));
     }
 }
 
 /* ---- the story ---- */
+
+/* True if the client says that its body will not fit the spool; it need not
+ * send it then. */
+static int is_declared_too_large(const fcgi_exchange *ex)
+{
+    const char *said = apr_table_get(ex->r->headers_in, "Content-Length");
+    apr_off_t len;
+
+    return said && ap_is_initial_req(ex->r)
+           && ap_parse_strict_length(&len, said) && len > ex->terms.spool.max;
+}
+
+static void buffer_body(fcgi_exchange *ex)
+{
+    if (is_declared_too_large(ex)) {
+        refuse_body(ex, APR_SUCCESS, HTTP_REQUEST_ENTITY_TOO_LARGE,
+                    "the request body is larger than FcgiBufferMax");
+    }
+    while (is_pending(ex) && !ex->body_done) {
+        read_body(ex, APR_BLOCK_READ);
+    }
+}
 
 apr_off_t fcgi_exchange_take_body(fcgi_exchange *ex)
 {
     if (ex->terms.stream_body) {
         stream_body(ex);
     }
-    while (!ex->terms.stream_body && is_pending(ex) && !ex->body_done) {
-        read_body(ex, APR_BLOCK_READ);
+    else {
+        buffer_body(ex);
     }
     ex->started = apr_time_now();
     return ex->body_done ? ex->body_len : -1;

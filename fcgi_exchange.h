@@ -81,11 +81,12 @@ typedef struct fcgi_exchange {
     apr_time_t started; /* when the body was held */
     apr_time_t last_moved;
     apr_time_t last_read;
-    apr_time_t sent_at;         /* the request's last byte left; 0: not yet */
-    apr_time_t unflushed_since; /* first byte given to httpd unflushed; 0 */
-    apr_time_t behind_since;    /* the client holds the application up; 0 */
-    apr_off_t bytes_in;         /* from the application */
-    apr_off_t bytes_out;        /* to the application */
+    apr_time_t sent_at;          /* the request's last byte left; 0: not yet */
+    apr_time_t unflushed_since;  /* first byte given to httpd unflushed; 0 */
+    apr_time_t held_up_since;    /* the client holds the application up; 0 */
+    apr_interval_time_t held_up; /* and did so before, in all */
+    apr_off_t bytes_in;          /* from the application */
+    apr_off_t bytes_out;         /* to the application */
 } fcgi_exchange;
 
 /* Makes an exchange for r that will ask backend. All lives in r->pool. */

@@ -29,6 +29,7 @@ void fcgi_head_restart(fcgi_head *head)
 {
     head->len = 0;
     head->line_len = 0;
+    head->why = NULL;
 }
 
 /* How many of len bytes belong to the header block: up to the blank line
@@ -67,6 +68,9 @@ static int append(fcgi_head *head, const char *data, apr_size_t len)
 
         while (size < needed) {
             size *= 2;
+        }
+        if (size > head->max) {
+            size = head->max;
         }
         bytes = apr_palloc(head->pool, size + 1);
         if (head->len) {
@@ -209,6 +213,13 @@ fcgi_head_state fcgi_head_add(fcgi_head *head, const char *data,
 {
     int ended;
 
+    *taken = 0;
+    if (head->why) {
+        return FCGI_HEAD_BAD;
+    }
+    if (!len) {
+        return FCGI_HEAD_MORE;
+    }
     *taken = find_end(head, data, len, &ended);
     if (!append(head, data, *taken)) {
         head->why = apr_psprintf(head->pool,

@@ -349,14 +349,20 @@ static int pass(fcgi_response *response)
     return 1;
 }
 
-/* Takes the brigade into the spool. A file that cannot be written is not the
- * answer's end: memory has to do, and then the application waits. */
+/* Takes the brigade into the spool, for which fcgi_response_room() left room.
+ * A file that cannot be written is not the answer's end: memory has to do,
+ * and then the application waits. */
 static void hold(fcgi_response *response)
 {
+    response->unflushed |= !APR_BRIGADE_EMPTY(response->bb);
     while (!APR_BRIGADE_EMPTY(response->bb)) {
         apr_status_t rv = fcgi_spool_add(response->held, response->bb);
 
-        if (rv != APR_SUCCESS && !response->no_file) {
+        if (rv == APR_INCOMPLETE) {
+            apr_brigade_cleanup(response->bb); /* never lost in silence */
+            response->filters_failed = 1;
+        }
+        else if (rv != APR_SUCCESS && !response->no_file) {
             ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, response->r,
                           FCGI_LOGNO("17") "%s: no temporary file for an "
                                            "answer that the client takes "
@@ -382,7 +388,6 @@ int fcgi_response_is_behind(const fcgi_response *response)
 static int pass_held(fcgi_response *response)
 {
     while (response->held->len && !fcgi_response_is_behind(response)) {
-        response->unflushed = 1;
         if (fcgi_spool_give(response->held, response->bb, PASS_MAX)
                 != APR_SUCCESS
             || !pass(response)) {
@@ -428,12 +433,17 @@ int fcgi_response_resume(fcgi_response *response)
 
 int fcgi_response_flush(fcgi_response *response)
 {
+    const request_rec *r = response->r;
+    fcgi_spool *held = response->held;
+
     if (response->state != FCGI_RESPONSE_PASSING) {
         return 1;
     }
     hold(response);
-    if (fcgi_spool_give(response->held, response->bb, response->held->len)
-        != APR_SUCCESS) {
+    if (r->connection->master && held->memory_len != (apr_size_t)held->len) {
+        fcgi_spool_spill(held); /* a stream never waits for a file */
+    }
+    if (fcgi_spool_give(held, response->bb, held->len) != APR_SUCCESS) {
         response->filters_failed = 1;
         return 0;
     }
@@ -442,20 +452,11 @@ int fcgi_response_flush(fcgi_response *response)
     return pass(response);
 }
 
-/* A stream never says that the file's bytes have reached the client, so that
- * the file could begin again; once it is full memory has to do. */
-static int is_file_spent(const fcgi_response *response)
-{
-    return response->no_file
-           || (response->r->connection->master
-               && fcgi_spool_room(response->held) < PASS_MAX);
-}
-
 apr_off_t fcgi_response_room(const fcgi_response *response)
 {
     const fcgi_spool *held = response->held;
 
-    if (!is_file_spent(response)) {
+    if (!response->no_file) {
         return fcgi_spool_room(held);
     }
     return held->memory_len < held->limits.memory
@@ -544,6 +545,9 @@ fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
         return FCGI_OUTCOME_BROKEN;
     }
     give_rest(response);
+    if (response->filters_failed) {
+        return FCGI_OUTCOME_DONE; /* and no end: it has to be cut */
+    }
     if (flush) {
         add_flush(response);
     }

@@ -47,7 +47,7 @@ typedef struct fcgi_response {
     int begun;          /* an answer is on its way; state may be DROPPING */
     int passed_any;     /* something went to the output filters */
     apr_size_t given;   /* bytes of which httpd may hold some still */
-    int unflushed;      /* something was passed on since the last flush */
+    int unflushed;      /* something came since the last flush */
     int filters_failed; /* the output filters refused it */
 
     fcgi_stderr stderr_lines;

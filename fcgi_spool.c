@@ -45,10 +45,17 @@ fcgi_spool *fcgi_spool_create(apr_pool_t *pool, apr_bucket_alloc_t *list,
 
 apr_off_t fcgi_spool_room(const fcgi_spool *spool)
 {
-    apr_off_t room = spool->limits.max - spool->len;
-    apr_off_t file_room = spool->limits.max - spool->file_end;
+    const fcgi_spool_limits *limits = &spool->limits;
+    apr_off_t memory_len = (apr_off_t)spool->memory_len;
+    apr_off_t in_memory = (apr_off_t)limits->memory - memory_len;
+    /* what is in memory has to follow what is in the file */
+    apr_off_t in_file = limits->max - spool->file_end - memory_len;
+    apr_off_t room = in_file > in_memory ? in_file : in_memory;
 
-    return room < file_room ? room : file_room;
+    if (room > limits->max - spool->len) {
+        room = limits->max - spool->len;
+    }
+    return room > 0 ? room : 0;
 }
 
 #ifdef O_TMPFILE

@@ -43,6 +43,13 @@ my %story = (
         $c->reply("${HEAD}the answer");
         $c->close;
     },
+    'pauses' => sub { in_two_pieces($_[0]) },
+    # httpd cannot write any more, and finds out before the answer ends.
+    'deaf' => sub {
+        my ($c) = @_;
+        shutdown $c->{socket}, 0;
+        in_two_pieces($c);
+    },
     'refuses' => sub {
         my ($c) = @_;
         $c->reply("Status: 413 Too Large\r\n${HEAD}no more than 1 MB");
@@ -71,6 +78,16 @@ my %story = (
         }
     },
 );
+
+# The last piece and END_REQUEST go together: closing a TCP socket that has
+# something to be read throws away what still waits to be sent.
+sub in_two_pieces {
+    my ($c) = @_;
+    $c->stdout("${HEAD}the ");
+    $c->wait_release('never-read', 0.1);
+    $c->send($c->records(FCGI_STDOUT, $c->{id}, 'answer') . $c->end_record);
+    return;
+}
 
 sub read_body {
     my ($c) = @_;
@@ -164,6 +181,8 @@ for my $coding (sort keys %coding) {
         'ends' => [200, 'the answer'],
         'ends-with-length' => [200, 'the answer'],
         'closes' => [200, 'the answer'],
+        'deaf' => [200, 'the answer'],
+        'pauses' => [200, 'the answer'],
         'refuses' => [413, 'no more than 1 MB'],
         'refuses-and-reads' => [413, 'no more than 1 MB'],
     );

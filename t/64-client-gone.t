@@ -190,21 +190,29 @@ subtest 'a client that waits is there' => sub {
     is($conn->read_response->body, 'whole', 'answered');
 };
 
+# Two requests: both at once, or the second while the first is at work.
+sub check_pipeline {
+    my ($how, $later) = @_;
+    my $conn = Client->connect($httpd->port);
+    my @paths = map { "/pipeline$_" } ++$count, ++$count;
+    my @requests = map { "GET $_?$how HTTP/1.1\r\nHost: x\r\n\r\n" } @paths;
+    $conn->send($later ? $requests[0] : join '', @requests);
+    is($app->wait_report('begun'), $paths[0], "$how: at work");
+    $conn->send($requests[1]) if $later;
+    is($app->wait_report('ended', 0.5), undef, 'and goes on');
+    $app->release("go $_") for @paths;
+    for my $path (@paths) {
+        my $answer = $conn->read_response;
+        ok($answer->complete, "the answer to $path is whole");
+        is($answer->body, $how eq 'piece' ? 'first last' : 'whole');
+    }
+    is($app->wait_report('begun'), $paths[1], 'the second came second');
+    return;
+}
+
 subtest 'the next request in the pipeline is no going away' => sub {
     for my $how (qw(silent piece)) {
-        my $conn = Client->connect($httpd->port);
-        my $path = "/pipeline-$how";
-        $conn->send(join '', map { "GET $_?$how HTTP/1.1\r\nHost: x\r\n\r\n" }
-                    $path, "$path-2");
-        is($app->wait_report('begun'), $path, 'the application is at work');
-        is($app->wait_report('ended', 0.5), undef, 'and goes on');
-        $app->release("go $_") for $path, "$path-2";
-        for (1 .. 2) {
-            my $answer = $conn->read_response;
-            ok($answer->complete, "answer $_ is whole");
-            is($answer->body, $how eq 'piece' ? 'first last' : 'whole');
-        }
-        $app->wait_report('begun');
+        check_pipeline($how, $_) for 0, 1;
     }
 };
 
