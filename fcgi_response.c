@@ -181,15 +181,17 @@ static void set_meta(fcgi_response *response)
 }
 
 /* Event streams, and answers that ask for it, are flushed in any case. */
-static void force_flush(fcgi_response *response)
+static void decide_flush(fcgi_response *response)
 {
     const char *type = apr_table_get(response->head.fields, "Content-Type");
     const char *buffering =
         apr_table_get(response->head.fields, "X-Accel-Buffering");
 
-    if (response->flush == FCGI_FLUSH_OFF
-        && ((type && !strncasecmp(type, "text/event-stream", 17))
-            || (buffering && !strcasecmp(buffering, "no")))) {
+    response->is_live =
+        response->flush == FCGI_FLUSH_ON
+        || (type && !strncasecmp(type, "text/event-stream", 17))
+        || (buffering && !strcasecmp(buffering, "no"));
+    if (response->is_live && response->flush == FCGI_FLUSH_OFF) {
         response->flush = FCGI_FLUSH_AUTO;
     }
 }
@@ -205,7 +207,7 @@ static void begin(fcgi_response *response)
         return;
     }
     set_meta(response);
-    force_flush(response);
+    decide_flush(response);
     apr_table_unset(response->head.fields, "Content-Type");
     apr_table_do(set_field, r->headers_out, response->head.fields, NULL);
     if (response->head.content_length >= 0) {
@@ -379,7 +381,7 @@ int fcgi_response_is_behind(const fcgi_response *response)
     const conn_rec *c = response->r->connection;
 
     if (c->master) {
-        return response->given >= STREAM_HOLDS;
+        return !response->is_live && response->given >= STREAM_HOLDS;
     }
     return c->data_in_output_filters && response->given >= CORE_HOLDS;
 }
@@ -522,6 +524,15 @@ static void give_rest(fcgi_response *response)
     }
 }
 
+/* Flushes what is behind the request's own filters: those are done at EOS, and
+ * what ends a chunked body comes from them. */
+static void flush_connection(fcgi_response *response)
+{
+    add_flush(response);
+    ap_pass_brigade(response->r->connection->output_filters, response->bb);
+    apr_brigade_cleanup(response->bb);
+}
+
 fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
 {
     if (response->state == FCGI_RESPONSE_GATHERING) {
@@ -548,11 +559,10 @@ fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
     if (response->filters_failed) {
         return FCGI_OUTCOME_DONE; /* and no end: it has to be cut */
     }
-    if (flush) {
-        add_flush(response);
-    }
     add_eos(response);
-    pass(response);
+    if (pass(response) && flush) {
+        flush_connection(response);
+    }
     return FCGI_OUTCOME_DONE;
 }
 

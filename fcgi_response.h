@@ -42,6 +42,7 @@ typedef struct fcgi_response {
     fcgi_spool *held;       /* taken, but the client is behind */
     int no_file;            /* the spool's file failed; memory has to do */
     fcgi_flush flush;
+    int is_live; /* flushed on demand: an HTTP/2 client is taken to follow */
     apr_off_t body_len; /* bytes taken */
     int too_long;       /* more came than Content-Length; dropped */
     int begun;          /* an answer is on its way; state may be DROPPING */

@@ -123,7 +123,7 @@ for my $size (0, 1, 65535, 65536, 5 * 1024 * 1024) {
             my $answer = Client->request($httpd->port,
                 "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
                 . "\r\n" . chunked($body, $piece));
-            check_body($answer, 'POST', $body, $size ? $size : undef);
+            check_body($answer, 'POST', $body, $size);
         }
     };
 }
