@@ -562,6 +562,7 @@ static void pass_on(fcgi_exchange *ex)
 {
     int passed = fcgi_response_pass(ex->response);
 
+    ex->client_writable = 0; /* what was known of its room is old */
     if (passed && ex->response->flush == FCGI_FLUSH_ON
         && !fcgi_response_is_behind(ex->response)) {
         passed = fcgi_response_flush(ex->response);
