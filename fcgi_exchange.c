@@ -741,7 +741,8 @@ static void wait_or_give_up(fcgi_exchange *ex)
     if (read_size(ex)) {
         ex->wants |= FCGI_WANTS_READ;
     }
-    else if (needs_file(ex) && grace_left(ex) > 0) {
+    else if (fcgi_response_room(ex->response) > 0) {
+        /* there is room, so it was grace that said no; it may be over now */
         if (!ex->held_up_since) {
             ex->held_up_since = apr_time_now();
         }
