@@ -409,7 +409,8 @@ subtest 'no space' => sub {
     is(scalar @lines, 2, 'one line each') or diag explain \@lines;
     like($lines[0], qr/:error\].*No space left on device/, 'says what');
     like($lines[0], qr/FcgiBufferDir/, 'and where to look');
-    is_deeply([held_files($tiny)], [], 'no file is left');
+    ok(Private::wait_until(5, sub { !held_files($tiny) }),
+       'no file is left');
     my ($answer, $seen) = ask('/app/tiny', ['Content-Length: 500000'],
                               make_body(500_000));
     is($answer->status, 200, 'a smaller one fits');
