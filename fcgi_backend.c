@@ -1,342 +1,348 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_backend.c - addresses and connections; the contract is in
- * fcgi_backend.h. Knows no request. Everything goes through APR but the
- * bound on a blocking connect, see bound_connect().
+ * fcgi_backend.c - getting and giving back connections; the contract is in
+ * fcgi_backend.h. Start at fcgi_backend_acquire(). Who may have one is
+ * fcgi_line.c's word, the kept ones are fcgi_idle.c's, making one is
+ * fcgi_conn.c's.
  */
 #include "fcgi_backend.h"
 
-#include <string.h>
-#include <strings.h>
-#include <unistd.h>
-
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-
-#include <apr_file_info.h>
-#include <apr_lib.h>
-#include <apr_portable.h>
 #include <apr_strings.h>
 
-/* The longest path a socket address takes, without the final NUL. */
-#define MAX_SOCKET_PATH (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+#include "fcgi_idle.h"
 
-/* Addresses of one host name that are tried; more are left alone. */
-#define MAX_ADDRESSES 16
+/* Pauses between attempts to connect: the first, doubling up to the last. */
+#define PAUSE_FIRST apr_time_from_msec(5)
+#define PAUSE_LAST  apr_time_from_msec(200)
 
-#define EXAMPLES                                                              \
-    "write fcgi:/path/to/socket, fcgi:host:port or fcgi:[ipv6]:port"
+/* The attempt at the end of the time has so much of it at least. */
+#define LAST_ATTEMPT apr_time_from_msec(10)
 
-int fcgi_backend_is_ours(const char *handler)
+/* An application that starts makes its socket first and gives it to us then:
+ * so long we may not use it. */
+#define NOT_OURS_YET apr_time_from_msec(250)
+
+/* An application that says nothing for so long after a new connection was
+ * made may have no free worker. */
+#define BUSY apr_time_from_msec(5)
+
+/* How often one that stands in line looks whether its client is there. */
+#define LOOK_UP apr_time_from_msec(50)
+
+fcgi_backend *fcgi_backend_create(apr_pool_t *pool,
+                                  const fcgi_address *address)
 {
-    return handler
-           && !strncasecmp(handler, FCGI_HANDLER_PREFIX,
-                           sizeof(FCGI_HANDLER_PREFIX) - 1);
+    fcgi_backend *backend = apr_pcalloc(pool, sizeof(*backend));
+
+    backend->address = address;
+    backend->name = address->name;
+    backend->line = apr_pcalloc(pool, sizeof(*backend->line));
+    return backend;
 }
 
-static const char *parse_path(apr_pool_t *pool, const char *path,
-                              fcgi_backend *backend)
+void fcgi_backend_open_account(fcgi_backend *backend)
 {
-    if (path[0] != '/' || !path[1]) {
-        return apr_psprintf(pool,
-                            "'%s' is not the absolute path of a socket; "
-                            "write fcgi:/path/to/socket",
-                            path);
-    }
-    if (strlen(path) > MAX_SOCKET_PATH) {
-        return apr_psprintf(pool,
-                            "the socket path '%s' has %" APR_SIZE_T_FMT
-                            " bytes, the system takes %" APR_SIZE_T_FMT
-                            " at most; use a shorter path",
-                            path, strlen(path), MAX_SOCKET_PATH);
-    }
-    backend->path = path;
-    return NULL;
+    backend->line->account = fcgi_stats_account(backend->name);
 }
 
-static const char *parse_port(apr_pool_t *pool, const char *text,
-                              fcgi_backend *backend)
+int fcgi_backend_failed(const fcgi_backend *backend, apr_uint32_t *others)
 {
-    unsigned int port = 0;
-    const char *digit;
-
-    for (digit = text; apr_isdigit(*digit) && port <= 65535; digit++) {
-        port = port * 10 + (unsigned int)(*digit - '0');
-    }
-    if (*digit || port < 1 || port > 65535) {
-        return apr_psprintf(pool,
-                            "'%s' is not a port; write a number from 1 to "
-                            "65535 and nothing behind it",
-                            text);
-    }
-    backend->port = (apr_port_t)port;
-    return NULL;
+    return fcgi_stats_failed(backend->line->account, others);
 }
 
-/* The characters of host names and numeric addresses (RFC 3986, 3.2.2,
- * without escapes), and of IPv6 addresses with a scope between brackets. */
-static int is_host(const char *host, int bracketed)
-{
-    const char *more = bracketed ? ":.%-_" : ".-_";
-
-    if (!*host) {
-        return 0;
-    }
-    while (*host && (apr_isalnum(*host) || strchr(more, *host))) {
-        host++;
-    }
-    return !*host;
-}
-
-static const char *parse_host(apr_pool_t *pool, const char *text,
-                              fcgi_backend *backend)
-{
-    int bracketed = text[0] == '[';
-    const char *end = strchr(text, bracketed ? ']' : ':');
-
-    if (!end || (bracketed && end[1] != ':')) {
-        return apr_psprintf(pool, "'%s' names no port; " EXAMPLES, text);
-    }
-    backend->host = apr_pstrmemdup(pool, text + bracketed,
-                                   (apr_size_t)(end - text) - bracketed);
-    if (!is_host(backend->host, bracketed)) {
-        return apr_psprintf(pool, "'%s' is not a host; " EXAMPLES,
-                            backend->host);
-    }
-    return parse_port(pool, end + 1 + bracketed, backend);
-}
-
-const char *fcgi_backend_parse(apr_pool_t *pool, const char *handler,
-                               fcgi_backend **backend)
-{
-    const char *address = handler + sizeof(FCGI_HANDLER_PREFIX) - 1;
-    fcgi_backend *parsed = apr_pcalloc(pool, sizeof(*parsed));
-    const char *problem;
-
-    if (!strncmp(address, "//", 2)) {
-        address += 2;
-    }
-    if (!*address) {
-        problem = "the address is empty; " EXAMPLES;
-    }
-    else if (!strncasecmp(address, "unix:", 5)) {
-        problem = parse_path(pool, address + 5, parsed);
-    }
-    else if (address[0] == '/') {
-        problem = parse_path(pool, address, parsed);
-    }
-    else if (strstr(address, "://")) {
-        problem = apr_psprintf(pool, "'%s' has an unknown scheme; " EXAMPLES,
-                               address);
-    }
-    else {
-        problem = parse_host(pool, address, parsed);
-    }
-    if (!problem) {
-        parsed->name =
-            apr_pstrcat(pool, FCGI_HANDLER_PREFIX,
-                        parsed->path ? parsed->path : address, NULL);
-        *backend = parsed;
-    }
-    return problem;
-}
-
-static void fail(fcgi_result *result, fcgi_phase phase, apr_status_t rv,
+static void fail(fcgi_result *result, fcgi_outcome outcome, fcgi_phase phase,
                  const char *why)
 {
-    result->outcome = FCGI_OUTCOME_NO_CONNECT;
+    result->outcome = outcome;
     result->phase = phase;
-    result->rv = rv;
+    result->rv = APR_SUCCESS;
     result->why = why;
 }
 
-/*
- * Bounds a blocking connect(). APR's own time limit makes the socket
- * non-blocking, and then Linux answers EAGAIN at once when a unix socket's
- * backlog is full. A blocking connect waits in the listener's queue, first
- * come, first served, and gives EAGAIN after SO_SNDTIMEO.
- */
-static apr_status_t bound_connect(apr_socket_t *socket,
-                                  apr_interval_time_t timeout)
+apr_time_t fcgi_backend_press_time(const fcgi_conn *conn)
 {
-    struct timeval limit;
-    apr_os_sock_t fd;
-    apr_status_t rv = apr_os_sock_get(&fd, socket);
-
-    limit.tv_sec = (time_t)apr_time_sec(timeout);
-    limit.tv_usec = (suseconds_t)apr_time_usec(timeout);
-    if (rv == APR_SUCCESS
-        && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit))) {
-        rv = apr_get_netos_error();
-    }
-    return rv;
+    return conn->line->limits.keepalive && !conn->reused && !conn->pressing
+               ? conn->used_at + BUSY
+               : 0;
 }
 
-/* Says who may use a socket that we may not use. */
-static const char *describe_permissions(apr_pool_t *pool, const char *path)
+void fcgi_backend_press(fcgi_conn *conn)
 {
-    apr_finfo_t info;
-    apr_status_t rv =
-        apr_stat(&info, path, APR_FINFO_OWNER | APR_FINFO_PROT, pool);
-
-    if (rv != APR_SUCCESS && rv != APR_INCOMPLETE) {
-        return apr_psprintf(pool,
-                            "permission denied on the way to the socket; we "
-                            "run as uid %u, which must be able to search "
-                            "every folder of the path",
-                            (unsigned int)geteuid());
+    if (!conn->pressing) {
+        conn->pressing = 1;
+        fcgi_line_press(conn->line);
+        fcgi_idle_give_up(conn->line);
     }
-    return apr_psprintf(pool,
-                        "permission denied: the socket belongs to uid %u gid "
-                        "%u and has mode 0%03x, we run as uid %u (PHP-FPM: "
-                        "set listen.owner; with SELinux see the boolean "
-                        "httpd_can_network_connect and the socket's type)",
-                        (unsigned int)info.user, (unsigned int)info.group,
-                        (unsigned int)info.protection & 0xfff,
-                        (unsigned int)geteuid());
 }
 
-static const char *explain_path(apr_pool_t *pool, const char *path,
-                                apr_status_t rv, apr_interval_time_t timeout)
+void fcgi_backend_unpress(fcgi_conn *conn)
 {
-    if (APR_STATUS_IS_EACCES(rv)) {
-        return describe_permissions(pool, path);
+    if (conn->pressing) {
+        conn->pressing = 0;
+        fcgi_line_unpress(conn->line);
     }
-    if (APR_STATUS_IS_EAGAIN(rv) || APR_STATUS_IS_TIMEUP(rv)) {
-        return apr_psprintf(pool,
-                            "no place in the socket's backlog within "
-                            "FcgiConnectTimeout %" APR_TIME_T_FMT " ms",
-                            apr_time_as_msec(timeout));
-    }
-    if (APR_STATUS_IS_ENOENT(rv)) {
-        return "the socket does not exist; is the application running?";
-    }
-    return "cannot connect; is the application running?";
 }
 
-static apr_status_t connect_path(fcgi_conn *conn, apr_pool_t *pool,
-                                 apr_interval_time_t timeout,
-                                 fcgi_result *result)
-{
-    const char *path = conn->backend->path;
-    apr_sockaddr_t *address;
-    apr_status_t rv;
+/* ---- in line ---- */
 
-    rv = apr_sockaddr_info_get(&address, path, APR_UNIX, 0, 0, pool);
-    if (rv == APR_SUCCESS) {
-        rv = apr_socket_create(&conn->socket, APR_UNIX, SOCK_STREAM, 0, pool);
+/* Has its turn. A connection that was handed on replaces the new one, or
+ * leaves its place to it. */
+static fcgi_conn *take_turn(fcgi_conn *conn, fcgi_conn *handed, int fresh)
+{
+    if (handed && (fresh || !fcgi_idle_is_quiet(handed))) {
+        fcgi_conn_close(handed, FCGI_CONN_IN_USE);
+        handed = NULL;
     }
-    if (rv == APR_SUCCESS) {
-        rv = bound_connect(conn->socket, timeout);
-        if (rv == APR_SUCCESS) {
-            rv = apr_socket_connect(conn->socket, address);
-        }
-        if (rv != APR_SUCCESS) {
-            apr_socket_close(conn->socket);
-        }
+    if (handed) {
+        fcgi_backend_unpress(conn);
+        fcgi_conn_close(conn, FCGI_CONN_NEW);
+        conn = handed;
     }
-    if (rv != APR_SUCCESS) {
-        fail(result, FCGI_PHASE_CONNECT, rv,
-             explain_path(pool, path, rv, timeout));
-    }
-    return rv;
+    conn->has_place = 1;
+    return conn;
 }
 
-static apr_status_t connect_address(fcgi_conn *conn, apr_pool_t *pool,
-                                    apr_sockaddr_t *address,
-                                    apr_interval_time_t timeout)
+/* Nobody is there for whom a turn that has come is good. */
+static void waste_turn(fcgi_line *line, fcgi_conn *handed)
 {
-    apr_status_t rv = apr_socket_create(&conn->socket, address->family,
-                                        SOCK_STREAM, APR_PROTO_TCP, pool);
-
-    if (rv != APR_SUCCESS) {
-        return rv;
+    if (handed) {
+        fcgi_conn_close(handed, FCGI_CONN_IN_USE);
     }
-    rv = apr_socket_timeout_set(conn->socket, timeout);
-    if (rv == APR_SUCCESS) {
-        rv = apr_socket_connect(conn->socket, address);
-    }
-    if (rv == APR_SUCCESS) {
-        rv = apr_socket_opt_set(conn->socket, APR_TCP_NODELAY, 1);
-    }
-    if (rv == APR_SUCCESS) {
-        rv = apr_socket_opt_set(conn->socket, APR_SO_KEEPALIVE, 1);
-    }
-    if (rv != APR_SUCCESS) {
-        apr_socket_close(conn->socket);
-    }
-    return rv;
+    fcgi_line_free(line);
 }
 
-/* Each address gets an equal share of the time that is left. */
-static apr_status_t connect_host(fcgi_conn *conn, apr_pool_t *pool,
-                                 apr_interval_time_t timeout,
-                                 fcgi_result *result)
+/* Why waiting in line is over; PENDING: it is not. */
+static fcgi_outcome look_up(const fcgi_backend *backend, apr_time_t since,
+                            const fcgi_patience *patience)
 {
-    apr_time_t deadline = apr_time_now() + timeout;
-    apr_sockaddr_t *first, *address;
-    int count = 0;
-    apr_status_t rv;
-
-    rv = apr_sockaddr_info_get(&first, conn->backend->host, APR_UNSPEC,
-                               conn->backend->port, 0, pool);
-    if (rv != APR_SUCCESS) {
-        fail(result, FCGI_PHASE_RESOLVE, rv, "the host name does not resolve");
-        return rv;
+    if (patience->pause(patience->baton, 0) != APR_SUCCESS) {
+        return FCGI_OUTCOME_CLIENT_GONE;
     }
-    for (address = first; address && count < MAX_ADDRESSES;
-         address = address->next) {
-        count++;
-    }
-    for (address = first, rv = APR_TIMEUP; count > 0;
-         address = address->next, count--) {
-        apr_interval_time_t share = (deadline - apr_time_now()) / count;
-
-        if (share <= 0) {
-            break;
-        }
-        rv = connect_address(conn, pool, address, share);
-        if (rv == APR_SUCCESS) {
-            return rv;
-        }
-    }
-    fail(result, FCGI_PHASE_CONNECT, rv,
-         APR_STATUS_IS_TIMEUP(rv)
-             ? apr_psprintf(pool,
-                            "no connection within FcgiConnectTimeout "
-                            "%" APR_TIME_T_FMT " ms",
-                            apr_time_as_msec(timeout))
-             : "cannot connect; is the application running?");
-    return rv;
+    return !patience->once && apr_time_now() - since < backend->queue_timeout
+               ? FCGI_OUTCOME_PENDING
+               : FCGI_OUTCOME_NO_PLACE;
 }
 
-fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
-                                apr_interval_time_t timeout,
+/* Waits at spot of the line; NULL with *result set if it does not get on. */
+static fcgi_conn *stand_in_line(const fcgi_backend *backend, fcgi_conn *conn,
+                                apr_uint32_t spot,
+                                const fcgi_patience *patience,
                                 fcgi_result *result)
 {
-    fcgi_conn *conn = apr_pcalloc(pool, sizeof(*conn));
-    apr_status_t rv;
+    fcgi_outcome outcome = FCGI_OUTCOME_PENDING;
+    apr_time_t since = apr_time_now();
+    void *handed = NULL;
 
-    conn->backend = backend;
-    rv = backend->path ? connect_path(conn, pool, timeout, result)
-                       : connect_host(conn, pool, timeout, result);
-    if (rv != APR_SUCCESS) {
+    while (outcome == FCGI_OUTCOME_PENDING) {
+        if (fcgi_line_wait(backend->line, spot, LOOK_UP, &handed)
+            == FCGI_LINE_PLACE) {
+            return take_turn(conn, handed, patience->fresh);
+        }
+        outcome = look_up(backend, since, patience);
+    }
+    if (fcgi_line_leave(backend->line, spot, &handed) == FCGI_LINE_PLACE) {
+        if (outcome == FCGI_OUTCOME_NO_PLACE) {
+            return take_turn(conn, handed, patience->fresh); /* in time */
+        }
+        waste_turn(backend->line, handed);
+    }
+    fail(result, outcome, FCGI_PHASE_QUEUE,
+         outcome == FCGI_OUTCOME_NO_PLACE
+             ? "its turn did not come within queue-timeout"
+             : "the client closed its connection");
+    return NULL;
+}
+
+/* Gets conn a place, or another connection that has one. NULL with *result
+ * set: none. */
+static fcgi_conn *get_place(const fcgi_backend *backend, fcgi_conn *conn,
+                            const fcgi_patience *patience, fcgi_result *result)
+{
+    apr_uint32_t spot;
+
+    switch (fcgi_line_enter(backend->line, &spot)) {
+    case FCGI_LINE_PLACE:
+        conn->has_place = 1;
+        return conn;
+    case FCGI_LINE_WAITING:
+        fcgi_backend_press(conn);
+        return stand_in_line(backend, conn, spot, patience, result);
+    case FCGI_LINE_FULL:
+        break;
+    }
+    fail(result, FCGI_OUTCOME_NO_PLACE, FCGI_PHASE_QUEUE,
+         "max connections are in use and the line is full");
+    return NULL;
+}
+
+/* ---- connecting ---- */
+
+/* True if the application may be there in a moment. */
+static int may_come(const fcgi_result *result, apr_interval_time_t tried)
+{
+    apr_status_t rv = result->rv;
+
+    if (APR_STATUS_IS_EACCES(rv)) {
+        return tried < NOT_OURS_YET;
+    }
+    return result->phase == FCGI_PHASE_RESOLVE || APR_STATUS_IS_ENOENT(rv)
+           || APR_STATUS_IS_ECONNREFUSED(rv) || APR_STATUS_IS_ECONNRESET(rv)
+           || APR_STATUS_IS_ECONNABORTED(rv) || APR_STATUS_IS_EAGAIN(rv)
+           || APR_STATUS_IS_TIMEUP(rv) || APR_STATUS_IS_ETIMEDOUT(rv)
+           || APR_STATUS_IS_EHOSTUNREACH(rv) || APR_STATUS_IS_ENETUNREACH(rv);
+}
+
+/* Says how often and how long it was tried in vain. */
+static void say_tried(fcgi_result *result, apr_pool_t *pool, int attempts,
+                      const fcgi_patience *patience)
+{
+    result->why = apr_psprintf(
+        pool, "%s (%d attempt%s, FcgiConnectTimeout %" APR_TIME_T_FMT " ms)",
+        result->why, attempts, attempts == 1 ? "" : "s",
+        apr_time_as_msec(patience->connect));
+}
+
+/* How long attempts to connect may take in all. */
+static apr_interval_time_t connect_time(const fcgi_patience *patience)
+{
+    return patience->once ? LAST_ATTEMPT : patience->connect;
+}
+
+/* Pauses before the next attempt. False with *result set: there is no sense
+ * in one. */
+static int may_try_again(const fcgi_patience *patience,
+                         apr_interval_time_t tried, apr_interval_time_t pause,
+                         fcgi_result *result)
+{
+    apr_interval_time_t left = connect_time(patience) - tried;
+
+    if (left <= LAST_ATTEMPT || !may_come(result, tried)) {
+        return 0;
+    }
+    if (patience->pause(patience->baton,
+                        pause < left ? pause : left - LAST_ATTEMPT)
+        != APR_SUCCESS) {
+        fail(result, FCGI_OUTCOME_CLIENT_GONE, FCGI_PHASE_CONNECT,
+             "the client closed its connection");
+        return 0;
+    }
+    return 1;
+}
+
+/* Connects, trying again until patience is over; false with *result set. */
+static int connect_conn(const fcgi_backend *backend, fcgi_conn *conn,
+                        apr_pool_t *pool, const fcgi_patience *patience,
+                        fcgi_result *result)
+{
+    apr_interval_time_t limit = connect_time(patience);
+    apr_interval_time_t pause = PAUSE_FIRST, tried = 0;
+    apr_time_t since = apr_time_now();
+    int attempts = 0;
+
+    while (fcgi_conn_open(conn, backend->address, limit - tried, pool, result)
+           != APR_SUCCESS) {
+        attempts++;
+        tried = apr_time_now() - since;
+        if (!may_try_again(patience, tried, pause, result)) {
+            say_tried(result, pool, attempts, patience);
+            return 0;
+        }
+        pause = pause * 2 < PAUSE_LAST ? pause * 2 : PAUSE_LAST;
+        tried = apr_time_now() - since;
+        if (tried > limit - LAST_ATTEMPT) {
+            tried = limit - LAST_ATTEMPT;
+        }
+    }
+    result->outcome = FCGI_OUTCOME_PENDING;
+    return 1;
+}
+
+/* ---- the story ---- */
+
+/* Nothing came of it. */
+static void give_up(fcgi_conn *conn)
+{
+    fcgi_line *line = conn->line;
+    int had_place = conn->has_place;
+
+    fcgi_backend_unpress(conn);
+    fcgi_conn_close(conn, FCGI_CONN_NEW);
+    if (had_place) {
+        fcgi_line_free(line);
+    }
+}
+
+/* A connection with its place: handed on, or new. NULL with *result set. */
+static fcgi_conn *make_conn(const fcgi_backend *backend, apr_pool_t *pool,
+                            const fcgi_patience *patience, fcgi_result *result)
+{
+    int keepable = backend->line->limits.keepalive > 0 && fcgi_idle_is_on();
+    fcgi_conn *made = fcgi_conn_create(pool, backend->line, keepable);
+    fcgi_conn *conn;
+    int stood;
+
+    if (!made) {
+        fail(result, FCGI_OUTCOME_NO_PLACE, FCGI_PHASE_QUEUE, "out of memory");
         return NULL;
     }
-    rv = apr_socket_timeout_set(conn->socket, 0);
-    if (rv != APR_SUCCESS) {
-        apr_socket_close(conn->socket);
-        fail(result, FCGI_PHASE_CONNECT, rv,
-             "the socket cannot be made non-blocking");
+    conn = get_place(backend, made, patience, result);
+    if (!conn) {
+        give_up(made);
         return NULL;
+    }
+    if (conn != made) {
+        return conn;
+    }
+    stood = conn->pressing;
+    fcgi_backend_press(conn);
+    if (!connect_conn(backend, conn, pool, patience, result)) {
+        give_up(conn);
+        return NULL;
+    }
+    if (!stood) {
+        fcgi_backend_unpress(conn); /* a worker may be at it already */
     }
     return conn;
 }
 
-void fcgi_backend_release(fcgi_conn *conn)
+fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
+                                const fcgi_patience *patience,
+                                fcgi_result *result)
 {
-    apr_socket_close(conn->socket);
-    conn->socket = NULL;
+    fcgi_conn *conn = NULL;
+
+    if (backend->line->limits.keepalive && !patience->fresh) {
+        conn = fcgi_idle_take(backend->line);
+    }
+    if (!conn) {
+        conn = make_conn(backend, pool, patience, result);
+    }
+    if (conn) {
+        conn->used_at = apr_time_now();
+        conn->reused = conn->requests > 0;
+        conn->requests++;
+        conn->keep_asked =
+            conn->owns_pool && fcgi_idle_is_on()
+            && (!backend->requests || conn->requests < backend->requests);
+    }
+    return conn;
+}
+
+void fcgi_backend_release(const fcgi_backend *backend, fcgi_conn *conn,
+                          int quiet)
+{
+    fcgi_line *line = backend->line;
+
+    fcgi_backend_unpress(conn);
+    quiet = quiet && conn->keep_asked && fcgi_idle_is_on();
+    if (quiet && fcgi_line_hand_on(line, conn)) {
+        return;
+    }
+    if (quiet && fcgi_line_keep(line)) {
+        fcgi_idle_put(conn, apr_time_now() + backend->idle_time);
+        return;
+    }
+    fcgi_conn_close(conn, FCGI_CONN_IN_USE);
+    fcgi_line_free(line);
 }

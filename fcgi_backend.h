@@ -1,64 +1,82 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_backend.h - an application's address and the connections to it.
+ * fcgi_backend.h - an application and how to get a connection to it: a kept
+ * one, or a place in line, a new one, tried again until the time is over.
  *
- * Knows addresses and sockets; knows neither requests nor HTTP. Keeping,
- * capping and queueing connections belong behind acquire and release.
+ * Everything about keeping, capping and queueing is behind acquire and
+ * release. Knows neither requests nor HTTP.
  */
 #ifndef FCGI_BACKEND_H
 #define FCGI_BACKEND_H
 
-#include <apr_network_io.h>
-#include <apr_pools.h>
-
+#include "fcgi_address.h"
+#include "fcgi_conn.h"
+#include "fcgi_line.h"
 #include "fcgi_outcome.h"
 
-/* What a handler name of ours starts with. */
-#define FCGI_HANDLER_PREFIX "fcgi:"
-
 typedef struct fcgi_backend {
-    const char *name; /* as messages call it: "fcgi:" and the address */
-    const char *path; /* of a unix socket; NULL for TCP */
-    const char *host; /* TCP: a name or a number, IPv6 without brackets */
-    apr_port_t port;  /* TCP: 1 to 65535 */
+    const fcgi_address *address;
+    const char *name;                  /* the address's */
+    fcgi_line *line;                   /* its limits, and who has places */
+    apr_interval_time_t queue_timeout; /* in line at most */
+    apr_interval_time_t idle_time;     /* a kept connection lives */
+    apr_uint32_t requests; /* a connection may carry; 0: any number */
 } fcgi_backend;
 
-/* A connection that one request holds. */
-typedef struct fcgi_conn {
-    const fcgi_backend *backend;
-    apr_socket_t *socket; /* non-blocking */
-} fcgi_conn;
+/* How a request wants its connection. */
+typedef struct fcgi_patience {
+    apr_interval_time_t connect; /* trying, after its turn has come */
+    int fresh;                   /* not one that was used before */
+    int once;                    /* one attempt without standing in line: it
+                                  * was waited for in vain just now */
+    /*
+     * Waits for at most interval microseconds, 0: not at all, as only the
+     * caller may. Anything but APR_SUCCESS: the client is gone, give up.
+     */
+    apr_status_t (*pause)(void *baton, apr_interval_time_t interval);
+    void *baton;
+} fcgi_patience;
 
-/* True if a handler name is meant for us. handler may be NULL. */
-int fcgi_backend_is_ours(const char *handler);
+/* A backend at an address, without limits. All of it lives in pool. */
+fcgi_backend *fcgi_backend_create(apr_pool_t *pool,
+                                  const fcgi_address *address);
+
+/* Finds the backend's account in the shared memory, if there is any. */
+void fcgi_backend_open_account(fcgi_backend *backend);
+
+/* Counts a request that got no connection. True if the log is to say so now;
+ * *others: for how many more, too. */
+int fcgi_backend_failed(const fcgi_backend *backend, apr_uint32_t *others);
 
 /*
- * Parses a handler name, "fcgi:" and one of
- *
- *     /path   unix:/path   host:port   [ipv6]:port   //host:port
- *
- * into a backend that lives in pool. Returns NULL, or a sentence that says
- * what is wrong and what to write instead; then *backend is not set. Looks
- * nothing up.
- */
-const char *fcgi_backend_parse(apr_pool_t *pool, const char *handler,
-                               fcgi_backend **backend);
-
-/*
- * Connects, trying each address of a host name in turn, for at most timeout
- * microseconds in all; waits in a unix socket's full backlog in the kernel's
- * own queue. Returns a connection that lives in pool until it is released,
- * or NULL; then *result has outcome, phase, rv and why.
+ * A connection in use: a kept one; or, when the backend's max allows, a new
+ * one, for which it is tried again with growing pauses while the application
+ * is not there. The connection lives in pool or longer, until it is released.
+ * NULL: *result has outcome, phase, rv and why.
  */
 fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
-                                apr_interval_time_t timeout,
+                                const fcgi_patience *patience,
                                 fcgi_result *result);
 
+/* When fcgi_backend_press() is due if the application is silent; 0: never,
+ * as there are no idle connections or this is one that was kept. */
+apr_time_t fcgi_backend_press_time(const fcgi_conn *conn);
+
+/* Its request has waited for the first byte long enough to say so: idle
+ * connections to the backend are given up, in all children. */
+void fcgi_backend_press(fcgi_conn *conn);
+
+/* The first byte is here, or never comes. */
+void fcgi_backend_unpress(fcgi_conn *conn);
+
 /*
- * Ends the use of a connection: closes it. The one place where a connection
- * that could carry another request (FastCGI 1.0, 3.5) would be kept.
+ * Ends the use of a connection. quiet says that it may carry another request
+ * (FastCGI 1.0, 3.5): it was asked to stay open, the request is wholly
+ * written, its END_REQUEST is read, and not a byte more. Then it is handed to
+ * who waits for it in this child, or kept if nobody waits; else closed.
  */
-void fcgi_backend_release(fcgi_conn *conn);
+void fcgi_backend_release(const fcgi_backend *backend, fcgi_conn *conn,
+                          int quiet);
 
 #endif

@@ -1,23 +1,19 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_config.c - directives, defaults, merging, and the check of every
- * address at startup; the contract is in fcgi_config.h. It reads two things
- * of core's: the configuration tree, for addresses as they were written, and
- * core's per-directory settings, for the section a SetHandler stands in.
+ * fcgi_config.c - directives, defaults and merging; the contract is in
+ * fcgi_config.h. It reads core's per-directory settings, for the section a
+ * SetHandler stands in. Which backends there are is fcgi_known.c's.
  */
 #include "fcgi_config.h"
 
-#include <apr_hash.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
 
 #include <ap_expr.h>
 #include <http_core.h>
-#include <http_log.h>
-#include <util_cfgtree.h>
 
-APLOG_USE_MODULE(fastcgi_handler);
+#include "fcgi_known.h"
 
 #define UNSET (-1)
 
@@ -33,24 +29,14 @@ static const fcgi_dir_config defaults = {
     .buffer_max = 1024 * 1024 * 1024,
     .buffer_dir = NULL,
     .flush = FCGI_FLUSH_AUTO,
+    .retry = 1,
 };
-
-/* An address of the configuration files. */
-typedef struct known_address {
-    fcgi_backend *backend;
-    int lowered;   /* named where httpd lower-cases: AddHandler, RewriteRule */
-    int ambiguous; /* another address differs only in upper and lower case */
-} known_address;
 
 /* What a request's SetHandler gave, see fcgi_config_remember(). */
 typedef struct remembered {
     const ap_expr_info_t *expr;
     const char *value;
 } remembered;
-
-/* Lower-cased handler name -> known_address. Made by fcgi_config_check(),
- * lives in pconf, only read afterwards. */
-static apr_hash_t *known_addresses;
 
 void *fcgi_config_create_dir(apr_pool_t *pool, char *dir)
 {
@@ -68,6 +54,7 @@ void *fcgi_config_create_dir(apr_pool_t *pool, char *dir)
     conf->buffer_max = UNSET;
     conf->buffer_dir = NULL;
     conf->flush = UNSET;
+    conf->retry = UNSET;
     return conf;
 }
 
@@ -89,6 +76,7 @@ static fcgi_dir_config *merge(apr_pool_t *pool, const fcgi_dir_config *base,
     conf->buffer_max = MERGE(buffer_max);
     conf->buffer_dir = add->buffer_dir ? add->buffer_dir : base->buffer_dir;
     conf->flush = MERGE(flush);
+    conf->retry = MERGE(retry);
     return conf;
 }
 
@@ -228,128 +216,6 @@ static const char *set_flush(cmd_parms *cmd, void *conf, const char *arg)
     return NULL;
 }
 
-/*
- * Remembers an address of the configuration files. Returns NULL or what is
- * wrong with it.
- */
-static const char *know_address(apr_pool_t *pool, const char *handler,
-                                int lowered)
-{
-    char *key = apr_pstrdup(pool, handler);
-    known_address *known;
-    fcgi_backend *backend;
-    const char *problem = fcgi_backend_parse(pool, handler, &backend);
-
-    if (problem) {
-        return problem;
-    }
-    ap_str_tolower(key);
-    known = apr_hash_get(known_addresses, key, APR_HASH_KEY_STRING);
-    if (!known) {
-        known = apr_pcalloc(pool, sizeof(*known));
-        known->backend = backend;
-        known->lowered = lowered;
-        apr_hash_set(known_addresses, key, APR_HASH_KEY_STRING, known);
-    }
-    else if (strcmp(known->backend->name, backend->name)) {
-        known->ambiguous = 1;
-    }
-    known->lowered |= lowered;
-    if (backend->path && known->ambiguous && known->lowered) {
-        return apr_psprintf(pool,
-                            "'%s' and '%s' differ only in upper and lower "
-                            "case, which httpd does not keep for AddHandler "
-                            "and RewriteRule; rename one socket",
-                            known->backend->name, backend->name);
-    }
-    return NULL;
-}
-
-/* The value of the H= or handler= flag in RewriteRule's "[flags]", or NULL. */
-static const char *handler_flag(apr_pool_t *pool, const char *args)
-{
-    char *flags, *flag, *last;
-
-    ap_getword_conf(pool, &args);
-    ap_getword_conf(pool, &args);
-    flags = ap_getword_conf(pool, &args);
-    if (flags[0] != '[' || flags[strlen(flags) - 1] != ']') {
-        return NULL;
-    }
-    flags[strlen(flags) - 1] = '\0';
-    for (flag = apr_strtok(flags + 1, ",", &last); flag;
-         flag = apr_strtok(NULL, ",", &last)) {
-        char *value = strchr(flag, '=');
-
-        while (*flag == ' ') {
-            flag++;
-        }
-        if (value
-            && (!strncasecmp(flag, "H=", 2)
-                || !strncasecmp(flag, "handler=", 8))) {
-            return value + 1;
-        }
-    }
-    return NULL;
-}
-
-/* Checks one directive. Returns NULL or what is wrong with its address. */
-static const char *check_directive(apr_pool_t *pool,
-                                   const ap_directive_t *directive)
-{
-    const char *args = directive->args;
-    const char *handler;
-    int lowered = 1;
-
-    if (!strcasecmp(directive->directive, "SetHandler")) {
-        handler = ap_getword_conf(pool, &args);
-        lowered = 0;
-    }
-    else if (!strcasecmp(directive->directive, "AddHandler")) {
-        handler = ap_getword_conf(pool, &args);
-    }
-    else if (!strcasecmp(directive->directive, "RewriteRule")) {
-        handler = handler_flag(pool, args);
-    }
-    else {
-        return NULL;
-    }
-    if (!fcgi_backend_is_ours(handler) || strpbrk(handler, "%$")) {
-        return NULL; /* another's, or known only when a request is here */
-    }
-    return know_address(pool, handler, lowered);
-}
-
-static int check_tree(apr_pool_t *pool, const ap_directive_t *directive)
-{
-    int status = OK;
-
-    for (; directive && status == OK; directive = directive->next) {
-        const char *problem = check_directive(pool, directive);
-
-        if (problem) {
-            ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_EMERG, 0, NULL,
-                         FCGI_LOGNO("20") "Syntax error on line %d of %s: "
-                                          "%s %s: %s",
-                         directive->line_num, directive->filename,
-                         directive->directive, directive->args, problem);
-            return HTTP_INTERNAL_SERVER_ERROR;
-        }
-        status = check_tree(pool, directive->first_child);
-    }
-    return status;
-}
-
-int fcgi_config_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
-                      server_rec *s)
-{
-    (void)plog;
-    (void)ptemp;
-    (void)s;
-    known_addresses = apr_hash_make(pconf);
-    return check_tree(pconf, ap_conftree);
-}
-
 /* The SetHandler in force for these settings, or NULL. */
 static const ap_expr_info_t *set_handler_of(ap_conf_vector_t *settings)
 {
@@ -373,7 +239,7 @@ int fcgi_config_remember(request_rec *r)
     const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
     remembered *memory;
 
-    if (expr && fcgi_backend_is_ours(r->handler)) {
+    if (expr && fcgi_address_is_ours(r->handler)) {
         memory = apr_palloc(r->pool, sizeof(*memory));
         memory->expr = expr;
         memory->value = evaluate(r, expr);
@@ -402,23 +268,7 @@ static const char *set_handler_value(request_rec *r)
 
 const char *fcgi_config_backend(request_rec *r, const fcgi_backend **backend)
 {
-    const char *exact = set_handler_value(r);
-    char *key = apr_pstrdup(r->pool, r->handler);
-    fcgi_backend *parsed;
-    const char *problem;
-    known_address *known;
-
-    ap_str_tolower(key);
-    known = apr_hash_get(known_addresses, key, APR_HASH_KEY_STRING);
-    if (known && !known->ambiguous && !exact) {
-        *backend = known->backend;
-        return NULL;
-    }
-    problem = fcgi_backend_parse(r->pool, exact ? exact : r->handler, &parsed);
-    if (!problem) {
-        *backend = parsed;
-    }
-    return problem;
+    return fcgi_known_find(r->pool, r->handler, set_handler_value(r), backend);
 }
 
 /* True if this SetHandler stands in a section or in an <If> inside it. */
@@ -480,10 +330,29 @@ const char *fcgi_config_location(request_rec *r)
     return section_has(r->server->lookup_defaults, expr) ? "" : NULL;
 }
 
+static const char *set_retry(cmd_parms *cmd, void *conf, const char *arg)
+{
+    int *field = field_at(conf, cmd);
+
+    if (strcasecmp(arg, "safe") && strcasecmp(arg, "off")) {
+        return apr_psprintf(cmd->pool, "%s: '%s' is not Safe or Off",
+                            cmd->cmd->name, arg);
+    }
+    *field = strcasecmp(arg, "off") != 0;
+    return NULL;
+}
+
 #define FIELD(name)            ((void *)APR_OFFSETOF(fcgi_dir_config, name))
 #define IN_SERVER_AND_SECTIONS (RSRC_CONF | ACCESS_CONF)
 
 const command_rec fcgi_config_commands[] = {
+    AP_INIT_TAKE_ARGV("FcgiBackend", fcgi_known_declare, NULL, RSRC_CONF,
+                      "[name] address [key=value...]: an application, and "
+                      "how many connections it gets (max, queue, "
+                      "queue-timeout, keepalive, idle, requests, ttl)"),
+    AP_INIT_TAKE1("FcgiRetry", set_retry, FIELD(retry), IN_SERVER_AND_SECTIONS,
+                  "Safe: a request of a safe method is sent once more when "
+                  "the application dies before its answer (default); Off"),
     AP_INIT_TAKE1("FcgiConnectTimeout", set_limit, FIELD(connect_timeout),
                   IN_SERVER_AND_SECTIONS,
                   "how long to try to get a connection (default 5s)"),

@@ -1,9 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_config.h - the directives, their defaults, and what the server's
- * configuration says about handlers: which address a request means and which
- * Location set it. Knows no sockets and runs no request.
+ * fcgi_config.h - the directives, their defaults, and what the configuration
+ * says about a request's handler: which backend it means and which Location
+ * set it. Knows no sockets and runs no request.
  */
 #ifndef FCGI_CONFIG_H
 #define FCGI_CONFIG_H
@@ -39,6 +39,7 @@ typedef struct fcgi_dir_config {
     apr_off_t buffer_max;                   /* bytes held at all */
     const char *buffer_dir;                 /* NULL: unset, the system's */
     int flush;                              /* an fcgi_flush */
+    int retry;                              /* 1: Safe, 0: Off */
 } fcgi_dir_config;
 
 extern const command_rec fcgi_config_commands[];
@@ -50,24 +51,15 @@ void *fcgi_config_merge_dir(apr_pool_t *pool, void *base, void *add);
 const fcgi_dir_config *fcgi_config_settings(request_rec *r);
 
 /*
- * A check_config hook: parses every address of ours in the configuration
- * (SetHandler, AddHandler, RewriteRule's H flag) and remembers it. Returns
- * OK, or logs file, line and what to write instead, and returns
- * HTTP_INTERNAL_SERVER_ERROR.
- */
-int fcgi_config_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
-                      server_rec *s);
-
-/*
  * A fixups hook, to run right after core's: remembers what SetHandler's
  * expression gives, before other modules change what it looks at.
  */
 int fcgi_config_remember(request_rec *r);
 
 /*
- * The backend that r->handler, a handler of ours, means. httpd lower-cases
- * handler names on some ways; the spelling of the configuration is restored.
- * Returns NULL, or a sentence that says what is wrong with the address.
+ * The backend that r->handler, a handler of ours, means; see
+ * fcgi_known_find(). Returns NULL, or a sentence that says what is wrong with
+ * the address.
  */
 const char *fcgi_config_backend(request_rec *r, const fcgi_backend **backend);
 

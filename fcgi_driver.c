@@ -136,3 +136,38 @@ fcgi_outcome fcgi_driver_run(fcgi_exchange *ex)
     }
     return ex->result.outcome;
 }
+
+/* Waits at most left for the client to say something, as its end. */
+static void wait_for_client(fcgi_exchange *ex, apr_interval_time_t left)
+{
+    apr_socket_t *socket = ap_get_conn_socket(ex->r->connection);
+    apr_int32_t signalled;
+    apr_pollfd_t pfd;
+
+    add(&pfd, socket, APR_POLLIN);
+    if (apr_poll(&pfd, 1, &signalled, left) == APR_SUCCESS) {
+        fcgi_exchange_ready(ex, FCGI_WANTS_CLIENT);
+    }
+}
+
+apr_status_t fcgi_driver_pause(void *exchange, apr_interval_time_t interval)
+{
+    fcgi_exchange *ex = exchange;
+    apr_time_t now = apr_time_now(), until = now + interval;
+
+    do {
+        apr_interval_time_t left = until - now;
+
+        if (!ex->r->connection->master && ex->watch_client && ex->body_done) {
+            wait_for_client(ex, left);
+        }
+        else if (left) {
+            apr_sleep(left < END_TICK ? left : END_TICK);
+        }
+        if (fcgi_exchange_client_left(ex)) {
+            return APR_ECONNABORTED;
+        }
+        now = apr_time_now();
+    } while (now < until);
+    return APR_SUCCESS;
+}

@@ -11,4 +11,10 @@
 /* Steps and waits until ex has ended; returns its outcome. */
 fcgi_outcome fcgi_driver_run(fcgi_exchange *ex);
 
+/*
+ * Waits for interval microseconds, an exchange's that has no connection; 0:
+ * only looks. APR_ECONNABORTED: its client has left, and it has ended.
+ */
+apr_status_t fcgi_driver_pause(void *exchange, apr_interval_time_t interval);
+
 #endif

@@ -8,6 +8,8 @@
  */
 #include "fcgi_exchange.h"
 
+#include <string.h>
+
 #include <apr_strings.h>
 
 #include <http_core.h>
@@ -58,6 +60,7 @@ fcgi_exchange *fcgi_exchange_create(request_rec *r,
     fcgi_spool_limits spool = terms->spool;
 
     ex->r = r;
+    ex->backend = backend;
     ex->terms = *terms;
     ex->response = fcgi_response_create(
         r, backend->name, terms->max_header_size, terms->flush, &terms->spool);
@@ -171,10 +174,31 @@ static apr_status_t add_body_bucket(fcgi_exchange *ex, apr_bucket *bucket)
         add_record_header(ex, ex->out, FCGI_STDIN, bucket->length);
         APR_BRIGADE_INSERT_TAIL(ex->out, bucket);
         ex->out_len += bucket->length;
+        ex->body_queued += (apr_off_t)bucket->length;
         len -= bucket->length;
         bucket = rest;
     }
     return rv;
+}
+
+/* Bytes of the body that are held and not in out yet. */
+static apr_off_t body_left(const fcgi_exchange *ex)
+{
+    return ex->terms.stream_body ? ex->held->len
+                                 : ex->body_len - ex->body_queued;
+}
+
+/* The next part of the body. What is streamed goes once; what was held first
+ * stays held, for the request may have to be sent again. */
+static apr_status_t next_part(fcgi_exchange *ex)
+{
+    if (APR_BRIGADE_EMPTY(ex->out)) {
+        fcgi_spool_reclaim(ex->held);
+    }
+    return ex->terms.stream_body
+               ? fcgi_spool_take(ex->held, ex->body, HELD_PART)
+               : fcgi_spool_copy(ex->held, ex->body, ex->body_queued,
+                                 HELD_PART);
 }
 
 /* Makes a part of the held body ready to be written, and STDIN's end once
@@ -186,11 +210,8 @@ static void queue_body(fcgi_exchange *ex)
     if (ex->stdin_done || ex->write_failed || ex->out_len >= OUT_MAX) {
         return;
     }
-    if (ex->held->len) {
-        if (APR_BRIGADE_EMPTY(ex->out)) {
-            fcgi_spool_reclaim(ex->held);
-        }
-        rv = fcgi_spool_take(ex->held, ex->body, HELD_PART);
+    if (body_left(ex)) {
+        rv = next_part(ex);
         while (rv == APR_SUCCESS && !APR_BRIGADE_EMPTY(ex->body)) {
             rv = add_body_bucket(ex, APR_BRIGADE_FIRST(ex->body));
         }
@@ -199,7 +220,7 @@ static void queue_body(fcgi_exchange *ex)
         end(ex, FCGI_OUTCOME_NO_SPACE, rv,
             "the held request body cannot be read");
     }
-    else if (ex->body_done && !ex->held->len) {
+    else if (ex->body_done && !body_left(ex)) {
         add_record_header(ex, ex->out, FCGI_STDIN, 0);
         ex->stdin_done = 1;
     }
@@ -420,7 +441,31 @@ static void send_continue(request_rec *r)
 
 /* ---- from the application ---- */
 
-static void end_request(fcgi_exchange *ex)
+/*
+ * Ends the use of a connection after END_REQUEST, behind which len bytes were
+ * read. It is quiet if these are the record's padding and the request is
+ * wholly written.
+ */
+static void let_go(fcgi_exchange *ex, const char *data, apr_size_t len)
+{
+    const fcgi_reader *reader = &ex->reader;
+    apr_size_t used;
+    fcgi_event event =
+        fcgi_reader_next(&ex->reader, (const uint8_t *)data, len, &used);
+    int only_padding =
+        event == FCGI_EVENT_MORE && !reader->foreign_records
+        && (reader->padding_left || fcgi_reader_at_boundary(reader));
+
+    ex->stray = ex->conn->keep_asked && !only_padding;
+    fcgi_backend_release(ex->backend, ex->conn,
+                         only_padding && fcgi_reader_at_boundary(reader)
+                             && ex->stdin_done && !ex->write_failed
+                             && APR_BRIGADE_EMPTY(ex->out));
+    ex->conn = NULL;
+}
+
+/* END_REQUEST is here, and len bytes at data behind it. */
+static void end_request(fcgi_exchange *ex, const char *data, apr_size_t len)
 {
     uint8_t status = ex->reader.protocol_status;
     const char *name = fcgi_protocol_status_name(status);
@@ -431,8 +476,7 @@ static void end_request(fcgi_exchange *ex)
     ex->app_status = ex->reader.app_status;
     switch (status) {
     case FCGI_REQUEST_COMPLETE:
-        fcgi_backend_release(ex->conn);
-        ex->conn = NULL;
+        let_go(ex, data, len);
         outcome = fcgi_response_finish(ex->response, !ex->body_done);
         why = ex->response->why;
         break;
@@ -485,7 +529,7 @@ static void take_records(fcgi_exchange *ex, const char *data, apr_size_t len)
         case FCGI_EVENT_STREAM_END:
             break;
         case FCGI_EVENT_END_REQUEST:
-            end_request(ex);
+            end_request(ex, data, len);
             break;
         case FCGI_EVENT_BAD_VERSION:
             end(ex, FCGI_OUTCOME_MALFORMED, APR_SUCCESS,
@@ -616,6 +660,7 @@ static void read_application(fcgi_exchange *ex)
         note_moved(ex);
         ex->last_read = ex->last_moved;
         ex->bytes_in += (apr_off_t)len;
+        fcgi_backend_unpress(ex->conn);
         ex->readable = len == size;
         take_records(ex, data, len);
         if (is_pending(ex)) {
@@ -720,6 +765,23 @@ static int wants_client(const fcgi_exchange *ex)
                          : ex->held->len + (apr_off_t)ex->out_len < OUT_MAX;
 }
 
+/* Has the application been busy with others for so long that idle connections
+ * to it have to be given up? */
+static void press(fcgi_exchange *ex)
+{
+    apr_time_t when = fcgi_backend_press_time(ex->conn);
+
+    if (!when || ex->bytes_in) {
+        return;
+    }
+    if (apr_time_now() < when) {
+        wake_by(ex, when);
+    }
+    else {
+        fcgi_backend_press(ex->conn);
+    }
+}
+
 /* Nothing moves: checks the limits and says what it waits for. */
 static void wait_or_give_up(fcgi_exchange *ex)
 {
@@ -735,6 +797,7 @@ static void wait_or_give_up(fcgi_exchange *ex)
                     "FcgiFirstByteTimeout");
     }
     check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
+    press(ex);
     ex->wants |= (behind ? FCGI_WANTS_CLIENT_WRITE : 0)
                  | (APR_BRIGADE_EMPTY(ex->out) ? 0 : FCGI_WANTS_WRITE)
                  | (wants_client(ex) ? FCGI_WANTS_CLIENT : 0);
@@ -794,7 +857,9 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
     uint8_t begin[FCGI_BEGIN_REQUEST_LEN];
 
     ex->conn = conn;
-    fcgi_put_begin_request(begin, REQUEST_ID, FCGI_RESPONDER, 0);
+    ex->on_reused = conn->reused;
+    fcgi_put_begin_request(begin, REQUEST_ID, FCGI_RESPONDER,
+                           conn->keep_asked ? FCGI_KEEP_CONN : 0);
     APR_BRIGADE_INSERT_TAIL(head,
                             apr_bucket_heap_create((const char *)begin,
                                                    sizeof(begin), NULL, list));
@@ -821,8 +886,57 @@ static void abandon(fcgi_exchange *ex)
         fcgi_put_header(header, FCGI_ABORT_REQUEST, REQUEST_ID, 0, 0);
         apr_socket_send(ex->conn->socket, (const char *)header, &len);
     }
-    fcgi_backend_release(ex->conn);
+    fcgi_backend_release(ex->backend, ex->conn, 0);
     ex->conn = NULL;
+}
+
+/* Forgets a connection that broke; what was taken from the client stays. */
+static void start_over(fcgi_exchange *ex)
+{
+    memset(&ex->result, 0, sizeof(ex->result));
+    fcgi_reader_init(&ex->reader, REQUEST_ID);
+    apr_brigade_cleanup(ex->out);
+    ex->out_len = 0;
+    ex->body_queued = 0;
+    ex->stdin_done = 0;
+    ex->write_failed = 0;
+    ex->readable = 0;
+    ex->writable = 1;
+    ex->sent_at = 0;
+    ex->bytes_out = 0;
+}
+
+int fcgi_exchange_may_retry(fcgi_exchange *ex)
+{
+    int is_safe = ex->r->method_number == M_GET /* and HEAD */
+                  || ex->r->method_number == M_OPTIONS
+                  || ex->r->method_number == M_TRACE;
+    int is_streamed =
+        ex->terms.stream_body && (ex->body_len || !ex->body_done);
+
+    if (ex->result.outcome != FCGI_OUTCOME_BROKEN || ex->bytes_in
+        || is_streamed) {
+        return 0;
+    }
+    if (!ex->on_reused || ex->bytes_out) {
+        if (!is_safe || !ex->terms.retry || ex->resent) {
+            return 0;
+        }
+        ex->resent = 1;
+    }
+    start_over(ex);
+    return 1;
+}
+
+int fcgi_exchange_client_left(fcgi_exchange *ex)
+{
+    if (ex->r->connection->aborted && ex->watch_client) {
+        lose_client(ex, APR_SUCCESS, "the client's connection is gone");
+    }
+    else if (ex->client_ready && ex->body_done && ex->watch_client) {
+        check_client(ex);
+    }
+    return !is_pending(ex);
 }
 
 fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex)

@@ -32,6 +32,7 @@ typedef struct fcgi_terms {
     fcgi_flush flush;               /* when the client gets what there is */
     apr_size_t max_header_size;     /* of the answer, in bytes */
     fcgi_spool_limits spool;        /* of the body held, and of the answer */
+    int retry;                      /* a safe request may be sent once more */
 } fcgi_terms;
 
 /* What a pending exchange waits for, beside its wake_at. */
@@ -42,11 +43,15 @@ typedef struct fcgi_terms {
 
 typedef struct fcgi_exchange {
     request_rec *r;
+    const fcgi_backend *backend;
     fcgi_terms terms;
     fcgi_response *response;
     fcgi_conn *conn; /* held from start to the end; NULL outside */
     fcgi_result result;
     int tries;           /* connections that were asked for */
+    int resent;          /* it broke once after it was accepted */
+    int on_reused;       /* its connection carried another request before */
+    int stray;           /* more came than its answer */
     uint32_t app_status; /* of FCGI_END_REQUEST */
 
     /* from the application */
@@ -60,8 +65,9 @@ typedef struct fcgi_exchange {
 
     /* from the client */
     apr_bucket_brigade *body; /* as the input filters gave it, for a moment */
-    fcgi_spool *held;         /* the body that is not in out yet */
+    fcgi_spool *held;         /* the body; when streamed, what is not in out */
     apr_off_t body_len;       /* bytes so far */
+    apr_off_t body_queued;    /* bytes of it that were put into out */
     int body_done;            /* the last byte is here */
     int stdin_done;           /* the record that ends STDIN is in out */
     int watch_client;         /* its going away would show as readable */
@@ -106,7 +112,8 @@ apr_off_t fcgi_exchange_take_body(fcgi_exchange *ex);
 /*
  * Takes over conn and prepares the request: BEGIN_REQUEST, then params (len
  * bytes of name-value pairs, left where they are) as a PARAMS stream, then
- * the body. The first step sends it.
+ * the body. The first step sends it. May be called again, with another
+ * connection, after fcgi_exchange_may_retry().
  */
 void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
                          const char *params, apr_size_t len);
@@ -116,6 +123,19 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
  * set, or the outcome; then the connection is released.
  */
 fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex);
+
+/*
+ * True if the application died before a byte of its answer, and the request
+ * can be sent again on a new connection without doing anything twice: once if
+ * its method is safe (RFC 9110, 9.2.1); any, if the connection had been used
+ * before and took not one byte of it. The exchange is pending again then.
+ * Streamed bodies are not sent again.
+ */
+int fcgi_exchange_may_retry(fcgi_exchange *ex);
+
+/* True if the client has left while the exchange has no connection; looks if
+ * client_ready says that its socket has something. */
+int fcgi_exchange_client_left(fcgi_exchange *ex);
 
 /* Tells what became ready: FCGI_WANTS_ flags. Then step. */
 void fcgi_exchange_ready(fcgi_exchange *ex, int ready);

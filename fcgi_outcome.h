@@ -16,6 +16,7 @@ typedef enum {
     FCGI_OUTCOME_PENDING,      /* not ended yet */
     FCGI_OUTCOME_DONE,         /* the application's answer is complete */
     FCGI_OUTCOME_NO_CONNECT,   /* refused, missing, backlog full, unresolved */
+    FCGI_OUTCOME_NO_PLACE,     /* max connections are in use: no turn came */
     FCGI_OUTCOME_TIMED_OUT,    /* one of the time limits */
     FCGI_OUTCOME_BROKEN,       /* the application closed or reset too early */
     FCGI_OUTCOME_MALFORMED,    /* bytes that are not FastCGI 1.0 */
@@ -31,6 +32,7 @@ typedef enum {
 /* Where a request was when it ended. */
 typedef enum {
     FCGI_PHASE_RECEIVE, /* taking the request's body from the client */
+    FCGI_PHASE_QUEUE,   /* standing in line for a connection */
     FCGI_PHASE_RESOLVE, /* looking up a host name */
     FCGI_PHASE_CONNECT, /* waiting for a connection */
     FCGI_PHASE_SEND,    /* the request is not wholly written, no answer yet */

@@ -255,10 +255,10 @@ apr_status_t fcgi_spool_add(fcgi_spool *spool, apr_bucket_brigade *bb)
     return rv;
 }
 
-/* The bytes of one of the spool's file buckets, as a bucket that reads in
- * the pool of what was given away; own asks for a handle of its own. */
-static apr_status_t lend(fcgi_spool *spool, const apr_bucket *bucket, int own,
-                         apr_bucket **lent)
+/* Bytes of the spool's file, as a bucket that reads in the pool of what was
+ * given away; own asks for a handle of its own. */
+static apr_status_t lend(fcgi_spool *spool, apr_off_t start, apr_size_t len,
+                         int own, apr_bucket **lent)
 {
     apr_file_t *file = spool->file;
     apr_status_t rv = APR_SUCCESS;
@@ -272,8 +272,8 @@ static apr_status_t lend(fcgi_spool *spool, const apr_bucket *bucket, int own,
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    *lent = apr_bucket_file_create(file, bucket->start, bucket->length,
-                                   spool->given, spool->bb->bucket_alloc);
+    *lent = apr_bucket_file_create(file, start, len, spool->given,
+                                   spool->bb->bucket_alloc);
     if (own) {
         apr_bucket_file_enable_mmap(*lent, 0);
         apr_bucket_file_set_buf_size(*lent, GIVEN_PIECE);
@@ -292,7 +292,8 @@ static apr_status_t move_first(fcgi_spool *spool, apr_bucket_brigade *bb,
         apr_bucket_split(bucket, (apr_size_t)max);
     }
     if (is_in_file(bucket)) {
-        apr_status_t rv = lend(spool, bucket, own, &moved);
+        apr_status_t rv =
+            lend(spool, bucket->start, bucket->length, own, &moved);
 
         if (rv != APR_SUCCESS) {
             return rv;
@@ -332,6 +333,51 @@ apr_status_t fcgi_spool_give(fcgi_spool *spool, apr_bucket_brigade *bb,
                              apr_off_t max)
 {
     return move(spool, bb, max, 1);
+}
+
+/* A copy of len bytes of a bucket, from start in it. */
+static apr_status_t copy_part(fcgi_spool *spool, apr_bucket *bucket,
+                              apr_size_t start, apr_size_t len,
+                              apr_bucket **copy)
+{
+    apr_status_t rv;
+
+    if (is_in_file(bucket)) {
+        return lend(spool, bucket->start + (apr_off_t)start, len, 0, copy);
+    }
+    rv = apr_bucket_copy(bucket, copy);
+    if (rv == APR_SUCCESS) {
+        (*copy)->start += (apr_off_t)start; /* as apr_bucket_split() does */
+        (*copy)->length = len;
+    }
+    return rv;
+}
+
+apr_status_t fcgi_spool_copy(fcgi_spool *spool, apr_bucket_brigade *bb,
+                             apr_off_t from, apr_off_t max)
+{
+    apr_bucket *bucket, *copy;
+
+    for (bucket = APR_BRIGADE_FIRST(spool->bb);
+         max > 0 && bucket != APR_BRIGADE_SENTINEL(spool->bb);
+         bucket = APR_BUCKET_NEXT(bucket)) {
+        apr_off_t len = (apr_off_t)bucket->length - from;
+
+        if (len > 0) {
+            apr_status_t rv;
+
+            len = len < max ? len : max;
+            rv = copy_part(spool, bucket, (apr_size_t)from, (apr_size_t)len,
+                           &copy);
+            if (rv != APR_SUCCESS) {
+                return rv;
+            }
+            APR_BRIGADE_INSERT_TAIL(bb, copy);
+            max -= len;
+        }
+        from = len > 0 ? 0 : from - (apr_off_t)bucket->length;
+    }
+    return APR_SUCCESS;
 }
 
 void fcgi_spool_clear(fcgi_spool *spool)

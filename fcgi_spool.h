@@ -54,7 +54,12 @@ apr_off_t fcgi_spool_room(const fcgi_spool *spool);
 apr_status_t fcgi_spool_take(fcgi_spool *spool, apr_bucket_brigade *bb,
                              apr_off_t max);
 
-/* The same, for httpd's output filters: the file buckets have handles of
+/* Adds at most max bytes from position from of what is held to the end of bb;
+ * they stay held. The same holds for what is in the file. */
+apr_status_t fcgi_spool_copy(fcgi_spool *spool, apr_bucket_brigade *bb,
+                             apr_off_t from, apr_off_t max);
+
+/* As fcgi_spool_take(), for httpd's output filters: the file buckets have handles of
  * their own, which a filter may set aside in its own pool. */
 apr_status_t fcgi_spool_give(fcgi_spool *spool, apr_bucket_brigade *bb,
                              apr_off_t max);

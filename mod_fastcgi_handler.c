@@ -6,9 +6,10 @@
  * outcome into an HTTP status and a log line.
  *
  * Start at fastcgi_handler(). Who does what: fcgi_config (directives),
- * fcgi_backend (addresses, connections), fcgi_env (variables), fcgi_exchange
- * (one request on one connection), fcgi_driver (waiting), fcgi_response
- * (the answer), fcgi_record (the bytes).
+ * fcgi_known (the backends named there), fcgi_backend (getting a connection),
+ * fcgi_env (variables), fcgi_exchange (one request on one connection),
+ * fcgi_driver (waiting), fcgi_response (the answer), fcgi_record (the bytes),
+ * fcgi_startup (before and after all requests).
  */
 #include <httpd.h>
 #include <http_config.h>
@@ -16,6 +17,7 @@
 #include <http_log.h>
 #include <http_protocol.h>
 #include <http_request.h>
+#include <mpm_common.h>
 #include <util_filter.h>
 
 #include <apr_strings.h>
@@ -25,7 +27,9 @@
 #include "fcgi_driver.h"
 #include "fcgi_env.h"
 #include "fcgi_exchange.h"
+#include "fcgi_known.h"
 #include "fcgi_outcome.h"
+#include "fcgi_startup.h"
 
 /* Access logs show a client that left as nginx's do; httpd has no status. */
 #define STATUS_CLIENT_GONE 499
@@ -33,8 +37,15 @@
 /* Set in r->notes of an answer that was cut. */
 #define CUT_NOTE "fcgi-cut"
 
+/* Set in r->notes of a request that got no connection: the backend. */
+#define NO_CONNECTION_NOTE "fcgi-no-connection"
+
 /* Seconds a client is asked to wait after a 503. */
 #define RETRY_AFTER "1"
+
+/* Before a request is sent once more: an application that is being stopped
+ * loses its workers first and its socket a moment later. */
+#define RETRY_PAUSE apr_time_from_msec(20)
 
 /* The whole error policy: what each outcome is to the client, as long as no
  * answer was begun (afterwards it is cut), and to the log. */
@@ -48,6 +59,8 @@ typedef struct policy {
 static const policy policies[FCGI_OUTCOME_COUNT] = {
     [FCGI_OUTCOME_NO_CONNECT] = { HTTP_SERVICE_UNAVAILABLE, APLOG_ERR,
                                   FCGI_LOGNO("01"), "no connection" },
+    [FCGI_OUTCOME_NO_PLACE] = { HTTP_SERVICE_UNAVAILABLE, APLOG_ERR,
+                                FCGI_LOGNO("18"), "no place" },
     [FCGI_OUTCOME_TIMED_OUT] = { HTTP_GATEWAY_TIME_OUT, APLOG_ERR,
                                  FCGI_LOGNO("02"), "timed out" },
     [FCGI_OUTCOME_BROKEN] = { HTTP_BAD_GATEWAY, APLOG_ERR, FCGI_LOGNO("03"),
@@ -73,6 +86,8 @@ static const char *phase_name(fcgi_phase phase)
     switch (phase) {
     case FCGI_PHASE_RECEIVE:
         return "receive";
+    case FCGI_PHASE_QUEUE:
+        return "queue";
     case FCGI_PHASE_RESOLVE:
         return "resolve";
     case FCGI_PHASE_CONNECT:
@@ -87,20 +102,36 @@ static const char *phase_name(fcgi_phase phase)
     return "unknown";
 }
 
-/* The one log line of a request that failed. */
+/*
+ * The one log line of a request that failed. Requests that get no connection
+ * share one line a second: there may be thousands while an application is
+ * down.
+ */
 static void log_failure(const fcgi_exchange *ex, const policy *how)
 {
     const fcgi_result *result = &ex->result;
+    int level = how->level;
+    apr_uint32_t others = 0;
 
-    ap_log_rerror(APLOG_MARK, how->level, result->rv, ex->r,
+    if ((result->outcome == FCGI_OUTCOME_NO_CONNECT
+         || result->outcome == FCGI_OUTCOME_NO_PLACE)
+        && !fcgi_backend_failed(ex->backend, &others)) {
+        level = APLOG_DEBUG;
+    }
+    ap_log_rerror(APLOG_MARK, level, result->rv, ex->r,
                   "%s%s: %s in phase %s: %s (after %" APR_TIME_T_FMT
                   " ms, %" APR_OFF_T_FMT " bytes to and %" APR_OFF_T_FMT
-                  " bytes from the application, try %d, %s)",
-                  how->id, ex->response->backend, how->name,
+                  " bytes from the application, try %d, %s%s)",
+                  how->id, ex->backend->name, how->name,
                   phase_name(result->phase), result->why,
                   apr_time_as_msec(apr_time_now() - ex->started),
                   ex->bytes_out, ex->bytes_in, ex->tries,
-                  ex->r->filename ? ex->r->filename : ex->r->uri);
+                  ex->r->filename ? ex->r->filename : ex->r->uri,
+                  others ? apr_psprintf(ex->r->pool,
+                                        "; %u more requests got no "
+                                        "connection since the last such line",
+                                        others)
+                         : "");
 }
 
 /* An internal redirect as RFC 3875, 6.2.2 has it: a new request, a GET. */
@@ -131,6 +162,12 @@ static int conclude_done(fcgi_exchange *ex)
                                        "Content-Length %" APR_OFF_T_FMT
                                        "; the rest is dropped",
                       response->backend, response->head.content_length);
+    }
+    if (ex->stray) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                      FCGI_LOGNO("19") "%s: bytes came on a connection that "
+                                       "carried no request; it is closed",
+                      response->backend);
     }
     if (ex->app_status) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
@@ -207,35 +244,67 @@ static int conclude(fcgi_exchange *ex)
                                            : ex->result.client_status);
 }
 
-/* Encodes the variables and gets a connection; 0 if that ended the exchange,
- * and then *status is set if it was not the backend's fault. */
-static int get_ready(fcgi_exchange *ex, const fcgi_backend *backend,
-                     const char *location, int *status)
+/* Takes the body and encodes the variables; 0 if that ended the exchange, and
+ * then *status is set if it was not the client's fault. */
+static int get_ready(fcgi_exchange *ex, const char *location,
+                     fcgi_params *params, int *status)
 {
-    request_rec *r = ex->r;
     apr_off_t body_len = fcgi_exchange_take_body(ex);
-    fcgi_params params;
-    fcgi_conn *conn;
 
     if (ex->result.outcome != FCGI_OUTCOME_PENDING) {
         return 0;
     }
-    if (!fcgi_env_encode(r, location, body_len, &params)) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+    if (!fcgi_env_encode(ex->r, location, body_len, params)) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, ex->r,
                       FCGI_LOGNO("15") "%s: a variable is too long for "
                                        "FastCGI",
-                      backend->name);
+                      ex->backend->name);
         *status = HTTP_INTERNAL_SERVER_ERROR;
         return 0;
     }
-    ex->tries++;
-    conn =
-        fcgi_backend_acquire(backend, r->pool, ex->terms.connect, &ex->result);
-    if (!conn) {
-        return 0;
-    }
-    fcgi_exchange_start(ex, conn, params.bytes, params.len);
     return 1;
+}
+
+/* True if this is the error page of a request that got no connection to the
+ * same backend: it need not be waited for a second time. */
+static int was_in_vain(const fcgi_exchange *ex)
+{
+    const request_rec *r = ex->r->prev;
+    const char *name = NULL;
+
+    while (r && !name) {
+        name = apr_table_get(r->notes, NO_CONNECTION_NOTE);
+        r = r->prev;
+    }
+    return name && !strcmp(name, ex->backend->name);
+}
+
+/* Asks the application; again, if nothing is lost and nothing done by that. */
+static void ask(fcgi_exchange *ex, const fcgi_params *params)
+{
+    fcgi_patience patience = { 0 };
+
+    patience.connect = ex->terms.connect;
+    patience.once = was_in_vain(ex);
+    patience.pause = fcgi_driver_pause;
+    patience.baton = ex;
+    do {
+        fcgi_result result = { 0 };
+        fcgi_conn *conn =
+            fcgi_backend_acquire(ex->backend, ex->r->pool, &patience, &result);
+
+        ex->tries++;
+        if (!conn) {
+            ex->result = result;
+            apr_table_setn(ex->r->notes, NO_CONNECTION_NOTE,
+                           ex->backend->name);
+            return;
+        }
+        fcgi_exchange_start(ex, conn, params->bytes, params->len);
+        fcgi_driver_run(ex);
+        patience.fresh = 1;
+    } while (fcgi_exchange_may_retry(ex)
+             && fcgi_driver_pause(ex, RETRY_PAUSE) == APR_SUCCESS);
 }
 
 static fcgi_exchange *create_exchange(request_rec *r,
@@ -251,6 +320,7 @@ static fcgi_exchange *create_exchange(request_rec *r,
     terms.ignore_client_abort = conf->ignore_client_abort;
     terms.stream_body = !conf->request_buffering;
     terms.flush = (fcgi_flush)conf->flush;
+    terms.retry = conf->retry;
     terms.max_header_size = (apr_size_t)conf->max_header_size;
     terms.spool.memory = (apr_size_t)conf->buffer_memory;
     terms.spool.max = conf->buffer_max;
@@ -262,10 +332,11 @@ static int fastcgi_handler(request_rec *r)
 {
     const fcgi_backend *backend;
     const char *location, *why;
+    fcgi_params params;
     fcgi_exchange *ex;
     int status = OK;
 
-    if (!fcgi_backend_is_ours(r->handler)) {
+    if (!fcgi_address_is_ours(r->handler)) {
         return DECLINED;
     }
     why = fcgi_config_backend(r, &backend);
@@ -282,8 +353,8 @@ static int fastcgi_handler(request_rec *r)
         return status;
     }
     ex = create_exchange(r, backend);
-    if (get_ready(ex, backend, location, &status)) {
-        fcgi_driver_run(ex);
+    if (get_ready(ex, location, &params, &status)) {
+        ask(ex, &params);
     }
     return status == OK ? conclude(ex) : status;
 }
@@ -294,7 +365,7 @@ static int fastcgi_handler(request_rec *r)
  */
 static int hide_folder(request_rec *r)
 {
-    if (r->finfo.filetype == APR_DIR && fcgi_backend_is_ours(r->handler)
+    if (r->finfo.filetype == APR_DIR && fcgi_address_is_ours(r->handler)
         && r->uri[0] && r->uri[strlen(r->uri) - 1] != '/'
         && fcgi_config_location(r)) {
         r->finfo.filetype = APR_NOFILE;
@@ -319,8 +390,13 @@ static void register_hooks(apr_pool_t *pool)
     static const char *const after_core[] = { "core.c", NULL };
 
     (void)pool;
+    ap_hook_pre_config(fcgi_startup_begin, NULL, NULL, APR_HOOK_MIDDLE);
     /* when the configuration is read, also for configtest */
-    ap_hook_check_config(fcgi_config_check, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(fcgi_known_check, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(fcgi_startup_open, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(fcgi_startup_child, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_stopping(fcgi_startup_stop_child, NULL, NULL,
+                           APR_HOOK_MIDDLE);
     /* after core, before any other module changes what expressions see */
     ap_hook_fixups(fcgi_config_remember, after_core, NULL,
                    APR_HOOK_REALLY_FIRST);

@@ -13,9 +13,12 @@ use Test::More;
 
 # file => what its .c and .h may include of ours (its own header always).
 my %MAY_INCLUDE = (
-    mod_fastcgi_handler => [qw(fcgi_config fcgi_env fcgi_driver fcgi_exchange
-                               fcgi_backend fcgi_response fcgi_outcome)],
-    fcgi_config         => [qw(fcgi_backend fcgi_outcome)],
+    mod_fastcgi_handler => [qw(fcgi_config fcgi_known fcgi_startup fcgi_env
+                               fcgi_driver fcgi_exchange fcgi_backend
+                               fcgi_response fcgi_outcome)],
+    fcgi_startup        => [qw(fcgi_config fcgi_known fcgi_idle fcgi_stats)],
+    fcgi_config         => [qw(fcgi_known fcgi_backend fcgi_outcome)],
+    fcgi_known          => [qw(fcgi_config fcgi_backend)],
     fcgi_env            => [qw(fcgi_config fcgi_record)],
     fcgi_driver         => [qw(fcgi_exchange)],
     fcgi_exchange       => [qw(fcgi_backend fcgi_spool fcgi_response
@@ -24,7 +27,12 @@ my %MAY_INCLUDE = (
                                fcgi_stderr)],
     fcgi_head           => [],
     fcgi_stderr         => [qw(fcgi_config)],
-    fcgi_backend        => [qw(fcgi_outcome fcgi_stats)],
+    fcgi_backend        => [qw(fcgi_address fcgi_conn fcgi_line fcgi_idle
+                               fcgi_outcome)],
+    fcgi_idle           => [qw(fcgi_conn)],
+    fcgi_conn           => [qw(fcgi_address fcgi_line fcgi_outcome)],
+    fcgi_line           => [qw(fcgi_stats)],
+    fcgi_address        => [],
     fcgi_spool          => [],
     fcgi_stats          => [],
     fcgi_record         => [],
@@ -47,9 +55,13 @@ my %NO_HEADERS = (
     fcgi_spool    => $SOCKETS,
     fcgi_head     => $SOCKETS,
     fcgi_stderr   => $SOCKETS,
+    fcgi_line     => $SOCKETS,
+    fcgi_stats    => $SOCKETS,
 );
 my %NO_WORDS = (
-    fcgi_backend => [qw(request_rec)],
+    (map { $_ => [qw(request_rec)] } qw(fcgi_backend fcgi_idle fcgi_conn
+                                        fcgi_line fcgi_address fcgi_stats
+                                        fcgi_known fcgi_startup)),
     fcgi_head    => [qw(request_rec)],
 );
 

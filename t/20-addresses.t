@@ -315,7 +315,7 @@ subtest 'a wrong address in .htaccess' => sub {
         is(Client->get($httpd->port, '/wrong/a.x')->status, 500, $way);
         my @lines = split /\n/, substr $httpd->error_log, length $before;
         is(scalar @lines, 1, 'one line in the log');
-        like($lines[0] // '', qr/FCGI13: .*'localhost' names no port; write/,
+        like($lines[0] // '', qr/FCGI13: .*'localhost' names no port, and/,
              'with what to write');
     }
 };

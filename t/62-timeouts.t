@@ -102,7 +102,7 @@ FcgiTotalTimeout 20
 </Location>
 <Location /connect>
   SetHandler @DEAF@
-  FcgiConnectTimeout 500ms
+  FcgiConnectTimeout 1100ms
 </Location>
 <Location /idle/second>
   FcgiTimeout 1
@@ -245,7 +245,7 @@ sub fill_backlog {
 subtest 'FcgiConnectTimeout' => sub {
     my @held = fill_backlog();
     note scalar(@held) . ' connections filled the backlog';
-    check_limit("/connect?$_", 'FcgiConnectTimeout', 500, status => 503,
+    check_limit("/connect?$_", 'FcgiConnectTimeout', 1100, status => 503,
                 phase => 'connect', silent => 1, app => $deaf) for 1 .. 2;
 };
 

@@ -1,0 +1,67 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_address.h - where an application listens: an address as it is written,
+ * and what a host name was found to be. Makes no connection; knows neither
+ * requests nor HTTP.
+ */
+#ifndef FCGI_ADDRESS_H
+#define FCGI_ADDRESS_H
+
+#include <apr_network_io.h>
+#include <apr_pools.h>
+
+/* What a handler name of ours starts with. */
+#define FCGI_HANDLER_PREFIX "fcgi:"
+
+/* What a host name was found to be, for all requests of this process. */
+typedef struct fcgi_resolved {
+    apr_interval_time_t ttl; /* how long that is believed */
+    apr_time_t expires;
+    apr_sockaddr_t *first; /* NULL: nothing yet */
+    apr_pool_t *pool;      /* of first */
+} fcgi_resolved;
+
+typedef struct fcgi_address {
+    const char *name; /* as messages call it: "fcgi:" and the address */
+    const char *path; /* of a unix socket; NULL for TCP */
+    const char *host; /* TCP: a name or a number, IPv6 without brackets */
+    apr_port_t port;  /* TCP: 1 to 65535 */
+    fcgi_resolved *resolved; /* NULL: a name is looked up each time */
+} fcgi_address;
+
+/* True if a handler name is meant for us. handler may be NULL. */
+int fcgi_address_is_ours(const char *handler);
+
+/*
+ * Parses a handler name, "fcgi:" and one of
+ *
+ *     /path   unix:/path   host:port   [ipv6]:port   //host:port
+ *
+ * into an address that lives in pool. Two spellings of one address get one
+ * name. Returns NULL, or a sentence that says what is wrong and what to write
+ * instead; then *address is not set. Looks nothing up.
+ */
+const char *fcgi_address_parse(apr_pool_t *pool, const char *handler,
+                               fcgi_address **address);
+
+/* Remembers from now on for ttl microseconds what a host name is. The address
+ * and pool live as long as the process, or the configuration. */
+void fcgi_address_remember(fcgi_address *address, apr_pool_t *pool,
+                           apr_interval_time_t ttl);
+
+/*
+ * The socket addresses to try, in order, in pool. May wait for the system's
+ * resolver; what was found before is used while another thread asks anew, and
+ * when there is no answer. Errors as apr_sockaddr_info_get().
+ */
+apr_status_t fcgi_address_resolve(const fcgi_address *address,
+                                  apr_pool_t *pool, apr_sockaddr_t **first);
+
+/* Nobody answers there: the name is to be looked up again. */
+void fcgi_address_doubt(const fcgi_address *address);
+
+/* To be called once in each process, before any thread resolves. */
+apr_status_t fcgi_address_start(apr_pool_t *pool);
+
+#endif

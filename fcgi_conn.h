@@ -1,0 +1,81 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_conn.h - one connection to an application, from its making to its end.
+ *
+ *     NEW --> IN_USE <--> IDLE
+ *      |        |           |
+ *      +--------+--> CLOSED <+
+ *
+ * Every move names the state it leaves. Knows sockets; knows neither
+ * requests nor who else wants a connection.
+ */
+#ifndef FCGI_CONN_H
+#define FCGI_CONN_H
+
+#include <apr_network_io.h>
+#include <apr_poll.h>
+#include <apr_pools.h>
+#include <apr_ring.h>
+
+#include "fcgi_address.h"
+#include "fcgi_line.h"
+#include "fcgi_outcome.h"
+
+typedef enum {
+    FCGI_CONN_NEW,    /* not connected yet */
+    FCGI_CONN_IN_USE, /* one request's */
+    FCGI_CONN_IDLE,   /* kept for the next; fcgi_idle.c's */
+    FCGI_CONN_CLOSED
+} fcgi_conn_state;
+
+typedef struct fcgi_conn {
+    APR_RING_ENTRY(fcgi_conn) link; /* first, as compilers' checks want it */
+    fcgi_conn_state state;
+    apr_pool_t *pool;      /* what the connection lives in */
+    int owns_pool;         /* it may outlive the request */
+    apr_socket_t *socket;  /* non-blocking once it is connected */
+    fcgi_line *line;       /* whose place it takes */
+    int has_place;         /* of that line */
+    int pressing;          /* its request is counted as one that waits */
+    int keep_asked;        /* FCGI_KEEP_CONN goes out with the request */
+    int reused;            /* it carried another request before */
+    apr_uint32_t requests; /* carried so far, with this one */
+    apr_time_t used_at;    /* when this request got it */
+
+    /* while idle, with link */
+    apr_pollfd_t watched;
+    apr_time_t expires;
+} fcgi_conn;
+
+/* What an idle connection's socket says. */
+typedef enum {
+    FCGI_CONN_QUIET, /* nothing, as it should */
+    FCGI_CONN_ENDED, /* the application closed it */
+    FCGI_CONN_STRAY  /* bytes that belong to no request */
+} fcgi_conn_sound;
+
+/* A new connection. With keepable it lives in a pool of its own and may
+ * outlive pool; NULL if there is no memory for that. */
+fcgi_conn *fcgi_conn_create(apr_pool_t *pool, fcgi_line *line, int keepable);
+
+/*
+ * One attempt to connect: each address of a host name in turn, for at most
+ * timeout microseconds in all; waits in a unix socket's full backlog in the
+ * kernel's own queue. APR_SUCCESS: the connection is in use. Else it is still
+ * new, and *result has outcome, phase, rv and why, in scratch.
+ */
+apr_status_t fcgi_conn_open(fcgi_conn *conn, const fcgi_address *address,
+                            apr_interval_time_t timeout, apr_pool_t *scratch,
+                            fcgi_result *result);
+
+/* Moves a connection; it must be in the state from. */
+void fcgi_conn_move(fcgi_conn *conn, fcgi_conn_state from, fcgi_conn_state to);
+
+/* Listens whether an idle connection is quiet; waits for nothing. */
+fcgi_conn_sound fcgi_conn_listen(fcgi_conn *conn);
+
+/* Ends a connection that is in state from, and frees it. */
+void fcgi_conn_close(fcgi_conn *conn, fcgi_conn_state from);
+
+#endif

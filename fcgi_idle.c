@@ -1,0 +1,271 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_idle.c - the child's idle connections; the contract is in fcgi_idle.h.
+ * One ring, newest last, under one mutex. The watcher's pollset only wakes it
+ * up: then it looks at every connection of the ring, which are few.
+ */
+#include "fcgi_idle.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <apr_atomic.h>
+#include <apr_thread_mutex.h>
+#include <apr_thread_proc.h>
+
+/* How often is looked whether another child's request waits; it closes the
+ * connections here within that time. Only while there are some. */
+#define LOOK_EVERY apr_time_from_msec(5)
+
+#define NEVER ((apr_interval_time_t)-1)
+
+APR_RING_HEAD(fcgi_conn_ring, fcgi_conn);
+typedef struct fcgi_conn_ring fcgi_conn_ring;
+
+static struct {
+    apr_thread_mutex_t *mutex; /* of ring */
+    fcgi_conn_ring ring;
+    apr_uint32_t stopping;  /* atomic: the child is told to stop */
+    apr_pollset_t *pollset; /* NULL: nothing is kept in this process */
+    apr_thread_t *thread;
+    fcgi_idle_report *report;
+} idle;
+
+static int is_stopping(void)
+{
+    return apr_atomic_read32(&idle.stopping) != 0;
+}
+
+/* Takes a connection out of the ring. Under the mutex. */
+static void unlink_conn(fcgi_conn *conn)
+{
+    apr_pollset_remove(idle.pollset, &conn->watched);
+    APR_RING_REMOVE(conn, link);
+}
+
+static void close_idle(fcgi_conn *conn)
+{
+    fcgi_line *line = conn->line;
+
+    fcgi_conn_close(conn, FCGI_CONN_IDLE);
+    fcgi_line_drop(line);
+}
+
+static void close_all(fcgi_conn_ring *ended)
+{
+    while (!APR_RING_EMPTY(ended, fcgi_conn, link)) {
+        fcgi_conn *conn = APR_RING_FIRST(ended);
+
+        APR_RING_REMOVE(conn, link);
+        close_idle(conn);
+    }
+}
+
+int fcgi_idle_is_quiet(fcgi_conn *conn)
+{
+    fcgi_conn_sound sound = fcgi_conn_listen(conn);
+
+    if (sound == FCGI_CONN_STRAY) {
+        idle.report(conn->line->account->name);
+    }
+    return sound == FCGI_CONN_QUIET;
+}
+
+/* True if an idle connection is to be closed. */
+static int is_over(fcgi_conn *conn, apr_time_t now)
+{
+    return is_stopping() || now >= conn->expires || !fcgi_idle_is_quiet(conn)
+           || fcgi_line_is_pressed(conn->line);
+}
+
+/* Takes all that are over out of the ring. line restricts that to one line's,
+ * and then all of them are. Returns true if any are left. */
+static int collect(fcgi_conn_ring *ended, const fcgi_line *line)
+{
+    apr_time_t now = apr_time_now();
+    fcgi_conn *conn, *next;
+    int left;
+
+    APR_RING_INIT(ended, fcgi_conn, link);
+    apr_thread_mutex_lock(idle.mutex);
+    for (conn = APR_RING_FIRST(&idle.ring);
+         conn != APR_RING_SENTINEL(&idle.ring, fcgi_conn, link); conn = next) {
+        next = APR_RING_NEXT(conn, link);
+        if (line ? conn->line == line : is_over(conn, now)) {
+            unlink_conn(conn);
+            APR_RING_INSERT_TAIL(ended, conn, fcgi_conn, link);
+        }
+    }
+    left = !APR_RING_EMPTY(&idle.ring, fcgi_conn, link);
+    apr_thread_mutex_unlock(idle.mutex);
+    return left;
+}
+
+/* One look at all; returns true if any are left. */
+static int look(void)
+{
+    fcgi_conn_ring ended;
+    int left = collect(&ended, NULL);
+
+    close_all(&ended);
+    return left;
+}
+
+/* The watcher: sleeps while there is nothing to watch. */
+static void *APR_THREAD_FUNC watch(apr_thread_t *thread, void *data)
+{
+    (void)data;
+    while (!is_stopping()) {
+        const apr_pollfd_t *ready;
+        apr_int32_t count;
+
+        apr_pollset_poll(idle.pollset, look() ? LOOK_EVERY : NEVER, &count,
+                         &ready);
+    }
+    look(); /* now all are over */
+    apr_thread_exit(thread, APR_SUCCESS);
+    return NULL;
+}
+
+/* Before the child's pool goes. */
+static apr_status_t end_watch(void *data)
+{
+    apr_status_t rv;
+
+    (void)data;
+    fcgi_idle_stop();
+    apr_thread_join(&rv, idle.thread);
+    return APR_SUCCESS;
+}
+
+/* Starts the thread without a signal to handle: they are the MPM's. */
+static apr_status_t start_thread(apr_pool_t *pool)
+{
+    sigset_t all, before;
+    apr_status_t rv;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rv = apr_thread_create(&idle.thread, NULL, watch, NULL, pool);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rv;
+}
+
+apr_status_t fcgi_idle_start(apr_pool_t *pool, fcgi_idle_report *report)
+{
+    const apr_uint32_t sockets = 64; /* where poll is not Linux's */
+    apr_status_t rv;
+
+    APR_RING_INIT(&idle.ring, fcgi_conn, link);
+    idle.report = report;
+    rv = apr_thread_mutex_create(&idle.mutex, APR_THREAD_MUTEX_DEFAULT, pool);
+    if (rv == APR_SUCCESS) {
+        rv = apr_pollset_create(&idle.pollset, sockets, pool,
+                                APR_POLLSET_THREADSAFE | APR_POLLSET_WAKEABLE);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = start_thread(pool);
+    }
+    if (rv != APR_SUCCESS) {
+        idle.pollset = NULL;
+        return rv;
+    }
+    apr_pool_pre_cleanup_register(pool, NULL, end_watch);
+    return APR_SUCCESS;
+}
+
+int fcgi_idle_is_on(void)
+{
+    return idle.pollset && !is_stopping();
+}
+
+/* The watcher closes them: this may run in a signal's handler. */
+void fcgi_idle_stop(void)
+{
+    if (idle.pollset) {
+        apr_atomic_set32(&idle.stopping, 1);
+        apr_pollset_wakeup(idle.pollset);
+    }
+}
+
+/* Watches a connection; false if that cannot be done. Under the mutex. */
+static int watch_conn(fcgi_conn *conn)
+{
+    conn->watched.p = conn->pool;
+    conn->watched.desc_type = APR_POLL_SOCKET;
+    conn->watched.reqevents = APR_POLLIN;
+    conn->watched.rtnevents = 0;
+    conn->watched.desc.s = conn->socket;
+    conn->watched.client_data = conn;
+    if (is_stopping()
+        || apr_pollset_add(idle.pollset, &conn->watched) != APR_SUCCESS) {
+        return 0;
+    }
+    APR_RING_INSERT_TAIL(&idle.ring, conn, fcgi_conn, link);
+    return 1;
+}
+
+void fcgi_idle_put(fcgi_conn *conn, apr_time_t expires)
+{
+    int was_empty, watched;
+
+    fcgi_conn_move(conn, FCGI_CONN_IN_USE, FCGI_CONN_IDLE);
+    conn->expires = expires;
+    apr_thread_mutex_lock(idle.mutex);
+    was_empty = APR_RING_EMPTY(&idle.ring, fcgi_conn, link);
+    watched = watch_conn(conn);
+    apr_thread_mutex_unlock(idle.mutex);
+    if (!watched) {
+        close_idle(conn);
+    }
+    else if (was_empty) {
+        apr_pollset_wakeup(idle.pollset);
+    }
+}
+
+/* The newest of that line, taken out of the ring, or NULL. */
+static fcgi_conn *take_newest(const fcgi_line *line)
+{
+    fcgi_conn *conn;
+
+    apr_thread_mutex_lock(idle.mutex);
+    conn = APR_RING_LAST(&idle.ring);
+    while (conn != APR_RING_SENTINEL(&idle.ring, fcgi_conn, link)
+           && conn->line != line) {
+        conn = APR_RING_PREV(conn, link);
+    }
+    if (conn == APR_RING_SENTINEL(&idle.ring, fcgi_conn, link)) {
+        conn = NULL;
+    }
+    else {
+        unlink_conn(conn);
+    }
+    apr_thread_mutex_unlock(idle.mutex);
+    return conn;
+}
+
+fcgi_conn *fcgi_idle_take(fcgi_line *line)
+{
+    fcgi_conn *conn = idle.pollset ? take_newest(line) : NULL;
+
+    while (conn) {
+        if (fcgi_idle_is_quiet(conn) && fcgi_line_reuse(line)) {
+            fcgi_conn_move(conn, FCGI_CONN_IDLE, FCGI_CONN_IN_USE);
+            return conn;
+        }
+        close_idle(conn);
+        conn = take_newest(line);
+    }
+    return NULL;
+}
+
+void fcgi_idle_give_up(fcgi_line *line)
+{
+    fcgi_conn_ring ended;
+
+    if (idle.pollset) {
+        collect(&ended, line);
+        close_all(&ended);
+    }
+}

@@ -1,0 +1,44 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_idle.h - the idle connections of this child, and the thread that
+ * watches them: it closes each that the application ends, that has expired,
+ * or that stands in the way of a request of any child. Which may be kept at
+ * all is fcgi_line.c's word.
+ */
+#ifndef FCGI_IDLE_H
+#define FCGI_IDLE_H
+
+#include "fcgi_conn.h"
+
+/* Told of each connection on which bytes came that belong to no request;
+ * called from any thread, the connection is closed afterwards. */
+typedef void fcgi_idle_report(const char *backend);
+
+/* Starts the thread, in a child. pool is the child's; it ends with it. */
+apr_status_t fcgi_idle_start(apr_pool_t *pool, fcgi_idle_report *report);
+
+/* The child is told to stop: closes all, keeps none from now on. */
+void fcgi_idle_stop(void);
+
+/* True if connections are kept in this child. */
+int fcgi_idle_is_on(void);
+
+/* Takes over an idle connection that fcgi_line_keep() allowed, until expires.
+ * Closes it if the child is told to stop. */
+void fcgi_idle_put(fcgi_conn *conn, apr_time_t expires);
+
+/*
+ * A quiet connection of that line, in use now with its place, or NULL. Those
+ * found ended are thrown away.
+ */
+fcgi_conn *fcgi_idle_take(fcgi_line *line);
+
+/* True if nothing came on a connection that carries no request; tells of
+ * stray bytes. */
+int fcgi_idle_is_quiet(fcgi_conn *conn);
+
+/* Closes all idle connections of that line. */
+void fcgi_idle_give_up(fcgi_line *line);
+
+#endif

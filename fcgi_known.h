@@ -1,0 +1,47 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_known.h - the backends that the server's configuration names: by
+ * FcgiBackend, and by each SetHandler, AddHandler and RewriteRule. One address
+ * is one backend, however often and wherever it is named. Knows no request.
+ */
+#ifndef FCGI_KNOWN_H
+#define FCGI_KNOWN_H
+
+#include <httpd.h>
+#include <http_config.h>
+
+#include "fcgi_backend.h"
+
+/* Forgets all; before a configuration is read. Lives in pconf. */
+void fcgi_known_start(apr_pool_t *pconf);
+
+/* The directive FcgiBackend [name] address [key=value...]. */
+const char *fcgi_known_declare(cmd_parms *cmd, void *conf, int argc,
+                               char *const argv[]);
+
+/*
+ * A check_config hook: looks at every handler of ours in the configuration
+ * and remembers its address. Returns OK, or logs file, line and what to write
+ * instead, and returns HTTP_INTERNAL_SERVER_ERROR.
+ */
+int fcgi_known_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                     server_rec *s);
+
+/* Gives every backend its account in the shared memory. */
+apr_status_t fcgi_known_open_accounts(void);
+
+/* True if connections to any of them are kept. */
+int fcgi_known_any_kept(void);
+
+/*
+ * The backend a handler name means. exact is the name as the configuration
+ * spells it; NULL if only the handler is known, which httpd lower-cases on
+ * some ways: the spelling is restored then. A backend that the configuration
+ * does not name is made in pool, without limits. Returns NULL, or a sentence
+ * that says what is wrong.
+ */
+const char *fcgi_known_find(apr_pool_t *pool, const char *handler,
+                            const char *exact, const fcgi_backend **backend);
+
+#endif

@@ -1,0 +1,315 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_line.c - places and the line for them; the contract is in fcgi_line.h.
+ *
+ * Everything happens under the lock of the shared memory, and every line is
+ * served by whoever changes something: call_next() is the one place where a
+ * turn is given. A process may be killed between any two instructions: each
+ * write to what another child owns is a single word, and what a child has is
+ * the sum of what it wrote itself.
+ */
+#include "fcgi_line.h"
+
+#include <errno.h>
+#include <semaphore.h>
+#include <time.h>
+
+#include <apr_atomic.h>
+
+static fcgi_share *mine(fcgi_line *line)
+{
+    return fcgi_stats_my_share(line->account);
+}
+
+/* True if it waits for its turn. */
+static int is_waiting(const fcgi_waiter *waiter)
+{
+    return waiter->child && !waiter->called;
+}
+
+static apr_uint32_t count_waiting(const fcgi_account *account)
+{
+    apr_uint32_t i, count = 0;
+
+    for (i = 0; i < account->line_count; i++) {
+        count += (apr_uint32_t)is_waiting(&account->line[i]);
+    }
+    return count;
+}
+
+/* The waiter that came first, or NULL. */
+static fcgi_waiter *first_waiter(fcgi_account *account)
+{
+    fcgi_waiter *first = NULL;
+    apr_uint32_t i;
+
+    for (i = 0; i < account->line_count; i++) {
+        fcgi_waiter *waiter = &account->line[i];
+
+        if (is_waiting(waiter) && (!first || waiter->ticket < first->ticket)) {
+            first = waiter;
+        }
+    }
+    return first;
+}
+
+/* Connections there are, or will be once those called have made theirs. */
+static apr_uint32_t count_places(fcgi_account *account)
+{
+    fcgi_share sum = fcgi_stats_sum(account);
+    apr_uint32_t i, count = sum.in_use + sum.idle;
+
+    for (i = 0; i < account->line_count; i++) {
+        count += account->line[i].child && account->line[i].called;
+    }
+    return count;
+}
+
+static void call(fcgi_waiter *waiter)
+{
+    waiter->called = 1;
+    sem_post(&waiter->wake);
+}
+
+/* Gives free places to those that wait, in their order. */
+static void call_next(fcgi_line *line)
+{
+    fcgi_waiter *first = first_waiter(line->account);
+
+    while (first && count_places(line->account) < line->limits.max) {
+        call(first);
+        first = first_waiter(line->account);
+    }
+}
+
+/* Stands in line; false if there is no spot. */
+static int stand(fcgi_line *line, apr_uint32_t *spot)
+{
+    fcgi_account *account = line->account;
+    fcgi_waiter *waiter;
+    apr_uint32_t i = 0;
+
+    while (i < account->line_count && account->line[i].child) {
+        i++;
+    }
+    if (i == FCGI_LINE_MAX) {
+        return 0;
+    }
+    waiter = &account->line[i];
+    if (sem_init(&waiter->wake, 1, 0)) {
+        return 0;
+    }
+    if (i == account->line_count) {
+        account->line_count++;
+    }
+    line->handed[i] = NULL;
+    waiter->called = 0;
+    waiter->ticket = account->next_ticket++;
+    waiter->child = fcgi_stats_me();
+    *spot = i;
+    return 1;
+}
+
+static int has_free_place(fcgi_line *line)
+{
+    return !first_waiter(line->account)
+           && count_places(line->account) < line->limits.max;
+}
+
+fcgi_line_state fcgi_line_enter(fcgi_line *line, apr_uint32_t *spot)
+{
+    fcgi_line_state state = FCGI_LINE_FULL;
+
+    if (!line->account) {
+        return FCGI_LINE_PLACE;
+    }
+    if (!line->limits.max) {
+        apr_atomic_inc32(&mine(line)->in_use);
+        return FCGI_LINE_PLACE;
+    }
+    fcgi_stats_lock();
+    if (!has_free_place(line) && fcgi_stats_sweep(line->account)) {
+        call_next(line);
+    }
+    if (has_free_place(line)) {
+        apr_atomic_inc32(&mine(line)->in_use);
+        state = FCGI_LINE_PLACE;
+    }
+    else if (count_waiting(line->account) < line->limits.queue
+             && stand(line, spot)) {
+        state = FCGI_LINE_WAITING;
+    }
+    fcgi_stats_unlock();
+    return state;
+}
+
+/* Takes the place of a waiter that was called. Under the lock. */
+static void take_place(fcgi_line *line, apr_uint32_t spot, void **conn)
+{
+    *conn = line->handed[spot];
+    line->handed[spot] = NULL;
+    apr_atomic_inc32(&mine(line)->in_use);
+    line->account->line[spot].child = 0;
+}
+
+/*
+ * Waits until the waiter is called, at most for tick. APR has nothing that
+ * wakes a thread of another process; a semaphore is right even if its waiter
+ * is killed. A call that was lost with a killed process is found at the next
+ * tick.
+ */
+static void wait_for_call(fcgi_waiter *waiter, apr_interval_time_t tick)
+{
+    apr_time_t until = apr_time_now() + tick;
+    struct timespec limit;
+    int rv;
+
+    limit.tv_sec = (time_t)apr_time_sec(until);
+    limit.tv_nsec = (long)apr_time_usec(until) * 1000;
+    do {
+        rv = sem_timedwait(&waiter->wake, &limit);
+    } while (rv && errno == EINTR);
+}
+
+fcgi_line_state fcgi_line_wait(fcgi_line *line, apr_uint32_t spot,
+                               apr_interval_time_t tick, void **conn)
+{
+    fcgi_waiter *waiter = &line->account->line[spot];
+    fcgi_line_state state = FCGI_LINE_WAITING;
+
+    wait_for_call(waiter, tick);
+    fcgi_stats_lock();
+    if (!waiter->called) {
+        fcgi_stats_sweep(line->account);
+        call_next(line);
+    }
+    if (waiter->called) {
+        take_place(line, spot, conn);
+        state = FCGI_LINE_PLACE;
+    }
+    fcgi_stats_unlock();
+    return state;
+}
+
+fcgi_line_state fcgi_line_leave(fcgi_line *line, apr_uint32_t spot,
+                                void **conn)
+{
+    fcgi_waiter *waiter = &line->account->line[spot];
+    fcgi_line_state state = FCGI_LINE_WAITING;
+
+    fcgi_stats_lock();
+    if (waiter->called) {
+        take_place(line, spot, conn);
+        state = FCGI_LINE_PLACE;
+    }
+    else {
+        waiter->child = 0;
+    }
+    fcgi_stats_unlock();
+    return state;
+}
+
+void fcgi_line_free(fcgi_line *line)
+{
+    if (line->account && line->limits.max) {
+        fcgi_stats_lock();
+        apr_atomic_dec32(&mine(line)->in_use);
+        call_next(line);
+        fcgi_stats_unlock();
+    }
+    else if (line->account) {
+        apr_atomic_dec32(&mine(line)->in_use);
+    }
+}
+
+int fcgi_line_hand_on(fcgi_line *line, void *conn)
+{
+    fcgi_account *account = line->account;
+    fcgi_waiter *first;
+    int handed;
+
+    if (!account || !line->limits.max) {
+        return 0;
+    }
+    fcgi_stats_lock();
+    first = first_waiter(account);
+    handed = first && first->child == fcgi_stats_me()
+             && count_places(account) <= line->limits.max;
+    if (handed) {
+        line->handed[first - account->line] = conn;
+        apr_atomic_dec32(&mine(line)->in_use);
+        call(first);
+    }
+    fcgi_stats_unlock();
+    return handed;
+}
+
+int fcgi_line_keep(fcgi_line *line)
+{
+    fcgi_account *account = line->account;
+    fcgi_share sum;
+    int kept;
+
+    if (!account) {
+        return 0;
+    }
+    fcgi_stats_lock();
+    sum = fcgi_stats_sum(account);
+    if ((sum.needy || sum.idle >= line->limits.keepalive)
+        && fcgi_stats_sweep(account)) {
+        sum = fcgi_stats_sum(account);
+    }
+    kept = !sum.needy && sum.idle < line->limits.keepalive
+           && !first_waiter(account)
+           && (!line->limits.max || count_places(account) <= line->limits.max);
+    if (kept) {
+        apr_atomic_inc32(&mine(line)->idle);
+        apr_atomic_dec32(&mine(line)->in_use);
+    }
+    fcgi_stats_unlock();
+    return kept;
+}
+
+int fcgi_line_reuse(fcgi_line *line)
+{
+    int reused;
+
+    fcgi_stats_lock();
+    reused = !fcgi_line_is_pressed(line);
+    if (reused) {
+        apr_atomic_inc32(&mine(line)->in_use);
+        apr_atomic_dec32(&mine(line)->idle);
+    }
+    fcgi_stats_unlock();
+    return reused;
+}
+
+void fcgi_line_drop(fcgi_line *line)
+{
+    fcgi_stats_lock();
+    apr_atomic_dec32(&mine(line)->idle);
+    if (line->limits.max) {
+        call_next(line);
+    }
+    fcgi_stats_unlock();
+}
+
+void fcgi_line_press(fcgi_line *line)
+{
+    if (line->account) {
+        apr_atomic_inc32(&mine(line)->needy);
+    }
+}
+
+void fcgi_line_unpress(fcgi_line *line)
+{
+    if (line->account) {
+        apr_atomic_dec32(&mine(line)->needy);
+    }
+}
+
+int fcgi_line_is_pressed(fcgi_line *line)
+{
+    return line->account && fcgi_stats_sum(line->account).needy > 0;
+}

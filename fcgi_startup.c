@@ -1,0 +1,137 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_startup.c - starting and stopping; the contract is in fcgi_startup.h.
+ * Knows httpd's phases; decides nothing about connections.
+ */
+#include "fcgi_startup.h"
+
+#include <stdlib.h>
+
+#include <ap_mpm.h>
+#include <http_config.h>
+#include <http_core.h>
+#include <http_log.h>
+#include <http_main.h>
+#include <mpm_common.h>
+#include <util_mutex.h>
+
+#include "fcgi_config.h"
+#include "fcgi_idle.h"
+#include "fcgi_known.h"
+#include "fcgi_stats.h"
+
+APLOG_USE_MODULE(fastcgi_handler);
+
+/* The type of our lock in the directive Mutex. */
+#define MUTEX_TYPE "fcgi-backends"
+
+/* Where the shared memory is found again after a restart. Another layout of
+ * fcgi_stats or of its accounts needs another name: the module's file may be
+ * exchanged between restarts. */
+#define RETAINED "mod_fastcgi_handler/accounts/1"
+
+int fcgi_startup_begin(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
+{
+    (void)plog;
+    (void)ptemp;
+    fcgi_known_start(pconf);
+    return ap_mutex_register(pconf, MUTEX_TYPE, NULL, APR_LOCK_DEFAULT, 0)
+                   == APR_SUCCESS
+               ? OK
+               : HTTP_INTERNAL_SERVER_ERROR;
+}
+
+/* Makes the shared memory. It and its lock live as long as the server. */
+static apr_status_t create_stats(server_rec *s, fcgi_stats *stats)
+{
+    apr_pool_t *pool = s->process->pool;
+    apr_global_mutex_t *lock = NULL;
+    int children = 0;
+    apr_status_t rv = ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &children);
+
+    if (rv == APR_SUCCESS) {
+        rv = ap_global_mutex_create(&lock, NULL, MUTEX_TYPE, NULL, s, pool, 0);
+    }
+    if (rv == APR_SUCCESS && !lock) {
+        return APR_EINVAL; /* "Mutex none" */
+    }
+    /* some more: a child that ends has its number until it is gone */
+    return rv == APR_SUCCESS ? fcgi_stats_create(stats, pool, lock,
+                                                 (apr_uint32_t)children + 16)
+                             : rv;
+}
+
+/* The shared memory of this server, made if there is none. */
+static apr_status_t open_stats(server_rec *s)
+{
+    fcgi_stats *stats = ap_retained_data_get(RETAINED);
+
+    if (stats && stats->segments[0].head) {
+        fcgi_stats_use(stats);
+        return APR_SUCCESS;
+    }
+    if (!stats) {
+        stats = ap_retained_data_create(RETAINED, sizeof(*stats));
+    }
+    return create_stats(s, stats);
+}
+
+int fcgi_startup_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                      server_rec *s)
+{
+    apr_status_t rv;
+
+    (void)pconf;
+    (void)plog;
+    (void)ptemp;
+    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG) {
+        return OK; /* only to see whether it can be done; it comes again */
+    }
+    rv = open_stats(s);
+    if (rv == APR_SUCCESS) {
+        rv = fcgi_known_open_accounts();
+    }
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_EMERG, rv, s,
+                     FCGI_LOGNO("21") "the memory that the children share "
+                                      "cannot be made (it needs a directory "
+                                      "for temporary files, and a Mutex other "
+                                      "than none for " MUTEX_TYPE ")");
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    return OK;
+}
+
+static void report_stray(const char *backend)
+{
+    ap_log_error(APLOG_MARK, APLOG_WARNING, 0, ap_server_conf,
+                 FCGI_LOGNO("19") "%s: bytes came on a connection that "
+                                  "carried no request; it is closed",
+                 backend);
+}
+
+void fcgi_startup_child(apr_pool_t *pchild, server_rec *s)
+{
+    apr_status_t rv = fcgi_address_start(pchild);
+
+    if (rv == APR_SUCCESS) {
+        rv = fcgi_stats_join(pchild);
+    }
+    if (rv == APR_SUCCESS && fcgi_known_any_kept()) {
+        rv = fcgi_idle_start(pchild, report_stray);
+    }
+    if (rv != APR_SUCCESS) {
+        ap_log_error(APLOG_MARK, APLOG_EMERG, rv, s,
+                     FCGI_LOGNO("22") "a child cannot take part in the memory "
+                                      "that the children share; it ends");
+        exit(APEXIT_CHILDSICK);
+    }
+}
+
+void fcgi_startup_stop_child(apr_pool_t *pchild, int graceful)
+{
+    (void)pchild;
+    (void)graceful;
+    fcgi_idle_stop();
+}

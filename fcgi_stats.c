@@ -1,0 +1,359 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_stats.c - shared memory and who is alive; the contract is in
+ * fcgi_stats.h. The memory is APR's, without a name, inherited by fork().
+ *
+ * Why a killed child leaves nothing behind: it writes only its own share and
+ * its own places in lines, and others only set single words of them. Its
+ * lock on a byte of the presence file ends with it, whatever ended it; then
+ * all that carries its number is cleared.
+ */
+#include "fcgi_stats.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <apr_atomic.h>
+#include <apr_portable.h>
+#include <apr_shm.h>
+#include <apr_strings.h>
+
+#define SWEEP_EVERY apr_time_from_msec(100)
+#define SPEAK_EVERY apr_time_from_sec(1)
+
+/* Accounts beyond those asked for, for addresses that only requests name. */
+#define SPARE_ACCOUNTS 64
+
+typedef struct fcgi_segment_head {
+    apr_uint32_t count;    /* accounts open */
+    apr_uint32_t children; /* highest number a child ever had */
+} fcgi_segment_head;
+
+static fcgi_stats *stats;
+
+static apr_size_t account_size(void)
+{
+    return APR_ALIGN_DEFAULT(offsetof(fcgi_account, shares)
+                             + stats->children * sizeof(fcgi_share));
+}
+
+static fcgi_account *account_at(const fcgi_segment *segment,
+                                apr_uint32_t index)
+{
+    char *first =
+        (char *)segment->head + APR_ALIGN_DEFAULT(sizeof(fcgi_segment_head));
+
+    return (fcgi_account *)(void *)(first + index * account_size());
+}
+
+/* Adds a segment. Memory of APR's without a name is zero, and its pages cost
+ * nothing until they are used. */
+static apr_status_t add_segment(apr_uint32_t capacity)
+{
+    fcgi_segment *segment = stats->segments;
+    apr_shm_t *memory;
+    apr_status_t rv;
+
+    while (segment->head) {
+        if (++segment == stats->segments + FCGI_STATS_SEGMENTS) {
+            return APR_ENOMEM;
+        }
+    }
+    rv = apr_shm_create(&memory,
+                        APR_ALIGN_DEFAULT(sizeof(fcgi_segment_head))
+                            + capacity * account_size(),
+                        NULL, stats->pool);
+    if (rv == APR_SUCCESS) {
+        segment->head = apr_shm_baseaddr_get(memory);
+        segment->capacity = capacity;
+    }
+    return rv;
+}
+
+/* The presence file has no name, and is never written to. */
+static apr_status_t open_presence(void)
+{
+    const char *dir;
+    char *name;
+    apr_status_t rv = apr_temp_dir_get(&dir, stats->pool);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    name = apr_pstrcat(stats->pool, dir, "/fcgi-presence.XXXXXX", NULL);
+    rv = apr_file_mktemp(&stats->presence, name,
+                         APR_FOPEN_CREATE | APR_FOPEN_READ | APR_FOPEN_WRITE
+                             | APR_FOPEN_EXCL,
+                         stats->pool);
+    if (rv == APR_SUCCESS) {
+        rv = apr_file_remove(name, stats->pool);
+    }
+    return rv;
+}
+
+apr_status_t fcgi_stats_create(fcgi_stats *made, apr_pool_t *pool,
+                               apr_global_mutex_t *lock, apr_uint32_t children)
+{
+    apr_status_t rv;
+
+    memset(made, 0, sizeof(*made));
+    made->pool = pool;
+    made->lock = lock;
+    made->children = children;
+    stats = made;
+    rv = open_presence();
+    return rv == APR_SUCCESS ? add_segment(SPARE_ACCOUNTS) : rv;
+}
+
+void fcgi_stats_use(fcgi_stats *made)
+{
+    stats = made;
+}
+
+apr_status_t fcgi_stats_reserve(apr_uint32_t count)
+{
+    const fcgi_segment *segment;
+    apr_uint32_t room = 0;
+
+    for (segment = stats->segments; segment->head; segment++) {
+        room += segment->capacity - segment->head->count;
+        if (segment == stats->segments + FCGI_STATS_SEGMENTS - 1) {
+            break;
+        }
+    }
+    return room < count + SPARE_ACCOUNTS / 2
+               ? add_segment(count + SPARE_ACCOUNTS)
+               : APR_SUCCESS;
+}
+
+/*
+ * Asks for a lock on a child's byte, or who has it. APR locks whole files
+ * only. Such a lock is the process's, and the kernel takes it back in any
+ * case: even kill -9 cannot keep it, and no number of a process is mistaken
+ * for that of another.
+ */
+static int lock_byte(int command, apr_uint32_t child, struct flock *region)
+{
+    apr_os_file_t fd;
+
+    memset(region, 0, sizeof(*region));
+    region->l_type = F_WRLCK;
+    region->l_whence = SEEK_SET;
+    region->l_start = (off_t)child;
+    region->l_len = 1;
+    return apr_os_file_get(&fd, stats->presence) == APR_SUCCESS
+           && fcntl(fd, command, region) == 0;
+}
+
+static int is_alive(apr_uint32_t child)
+{
+    struct flock region;
+
+    return child == stats->me || !lock_byte(F_GETLK, child, &region)
+           || region.l_type != F_UNLCK;
+}
+
+/* Clears all that carries a dead child's number. */
+static int clear(fcgi_account *account, apr_uint32_t child)
+{
+    fcgi_share *share = &account->shares[child - 1];
+    int found = share->in_use || share->idle || share->needy;
+    apr_uint32_t i;
+
+    apr_atomic_set32(&share->in_use, 0);
+    apr_atomic_set32(&share->idle, 0);
+    apr_atomic_set32(&share->needy, 0);
+    for (i = 0; i < account->line_count; i++) {
+        if (account->line[i].child == child) {
+            account->line[i].child = 0;
+            found = 1;
+        }
+    }
+    return found;
+}
+
+static void clear_everywhere(apr_uint32_t child)
+{
+    int i;
+
+    for (i = 0; i < FCGI_STATS_SEGMENTS && stats->segments[i].head; i++) {
+        apr_uint32_t j;
+
+        for (j = 0; j < stats->segments[i].head->count; j++) {
+            clear(account_at(&stats->segments[i], j), child);
+        }
+    }
+}
+
+apr_status_t fcgi_stats_join(apr_pool_t *pool)
+{
+    struct flock region;
+    apr_uint32_t child = 1;
+    apr_status_t rv = apr_global_mutex_child_init(
+        &stats->lock, apr_global_mutex_lockfile(stats->lock), pool);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    while (child <= stats->children && !lock_byte(F_SETLK, child, &region)) {
+        child++;
+    }
+    if (child > stats->children) {
+        return APR_ENOSPC;
+    }
+    fcgi_stats_lock();
+    if (stats->segments[0].head->children < child) {
+        stats->segments[0].head->children = child;
+    }
+    clear_everywhere(child);
+    fcgi_stats_unlock();
+    stats->me = child;
+    return APR_SUCCESS;
+}
+
+/* The account of that name, or a new one. Under the lock. */
+static fcgi_account *find_or_open(const char *name)
+{
+    fcgi_account *account = NULL;
+    fcgi_segment *segment = NULL;
+    int i;
+
+    for (i = 0; i < FCGI_STATS_SEGMENTS && stats->segments[i].head; i++) {
+        apr_uint32_t j;
+
+        segment = &stats->segments[i];
+        for (j = 0; j < segment->head->count; j++) {
+            account = account_at(segment, j);
+            if (!strcmp(account->name, name)) {
+                return account;
+            }
+        }
+    }
+    /* only the last segment has room */
+    if (!segment || segment->head->count == segment->capacity) {
+        return NULL;
+    }
+    account = account_at(segment, segment->head->count);
+    apr_cpystrn(account->name, name, sizeof(account->name));
+    segment->head->count++;
+    return account;
+}
+
+fcgi_account *fcgi_stats_account(const char *name)
+{
+    fcgi_account *account = NULL;
+
+    if (stats && strlen(name) < FCGI_STATS_NAME_LEN) {
+        fcgi_stats_lock();
+        account = find_or_open(name);
+        fcgi_stats_unlock();
+    }
+    return account;
+}
+
+/* A lock that cannot be had leaves no way to go on. */
+void fcgi_stats_lock(void)
+{
+    if (apr_global_mutex_lock(stats->lock) != APR_SUCCESS) {
+        abort();
+    }
+}
+
+void fcgi_stats_unlock(void)
+{
+    if (apr_global_mutex_unlock(stats->lock) != APR_SUCCESS) {
+        abort();
+    }
+}
+
+apr_uint32_t fcgi_stats_me(void)
+{
+    return stats->me;
+}
+
+fcgi_share *fcgi_stats_my_share(fcgi_account *account)
+{
+    return &account->shares[stats->me - 1];
+}
+
+fcgi_share fcgi_stats_sum(fcgi_account *account)
+{
+    fcgi_share sum = { 0, 0, 0 };
+    apr_uint32_t i,
+        count = apr_atomic_read32(&stats->segments[0].head->children);
+
+    for (i = 0; i < count; i++) {
+        fcgi_share *share = &account->shares[i];
+
+        sum.in_use += apr_atomic_read32(&share->in_use);
+        sum.idle += apr_atomic_read32(&share->idle);
+        sum.needy += apr_atomic_read32(&share->needy);
+    }
+    return sum;
+}
+
+/* True if that child holds something, as the account says. */
+static int holds(fcgi_account *account, apr_uint32_t child)
+{
+    fcgi_share *share = &account->shares[child - 1];
+    apr_uint32_t i;
+
+    if (apr_atomic_read32(&share->in_use) || apr_atomic_read32(&share->idle)
+        || apr_atomic_read32(&share->needy)) {
+        return 1;
+    }
+    for (i = 0; i < account->line_count; i++) {
+        if (account->line[i].child == child) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+int fcgi_stats_sweep(fcgi_account *account)
+{
+    apr_uint32_t count = stats->segments[0].head->children;
+    apr_time_t now = apr_time_now();
+    apr_uint32_t child;
+    int found = 0;
+
+    /* a clock set back must not end the sweeping */
+    if (now >= account->swept_at && now < account->swept_at + SWEEP_EVERY) {
+        return 0;
+    }
+    account->swept_at = now;
+    for (child = 1; child <= count; child++) {
+        if (holds(account, child) && !is_alive(child)) {
+            found |= clear(account, child);
+        }
+    }
+    return found;
+}
+
+int fcgi_stats_failed(fcgi_account *account, apr_uint32_t *others)
+{
+    apr_time_t now = apr_time_now();
+    int speak;
+
+    *others = 0;
+    if (!account) {
+        return 1;
+    }
+    fcgi_stats_lock();
+    speak =
+        now < account->failed_at || now >= account->failed_at + SPEAK_EVERY;
+    if (speak) {
+        *others = account->failures;
+        account->failures = 0;
+        account->failed_at = now;
+    }
+    else {
+        account->failures++;
+    }
+    fcgi_stats_unlock();
+    return speak;
+}

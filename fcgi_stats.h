@@ -1,0 +1,123 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_stats.h - memory that all children share: an account for each backend,
+ * and which children are alive.
+ *
+ * The memory outlives restarts, as the children of before a graceful restart
+ * do. What one child holds stands in that child's own share, so that it can
+ * be given back when the child is killed at any instruction. Knows no sockets
+ * and no requests; fcgi_line.c has the rules of who may connect.
+ */
+#ifndef FCGI_STATS_H
+#define FCGI_STATS_H
+
+#include <semaphore.h>
+
+#include <apr_file_io.h>
+#include <apr_global_mutex.h>
+#include <apr_pools.h>
+#include <apr_time.h>
+
+/* Requests that can wait in the line of one backend. */
+#define FCGI_LINE_MAX 1024
+
+/* Longer names of backends have no account. */
+#define FCGI_STATS_NAME_LEN 320
+
+/* Parts the memory may consist of: it grows when a restart brings more
+ * backends than there was room for. */
+#define FCGI_STATS_SEGMENTS 8
+
+/* What one child has of one backend. Written atomically by that child, and
+ * by whoever finds it dead. */
+typedef struct fcgi_share {
+    apr_uint32_t in_use; /* connections, those being made included */
+    apr_uint32_t idle;   /* connections kept */
+    apr_uint32_t needy;  /* requests that wait for the application */
+} fcgi_share;
+
+/* A place in a line. */
+typedef struct fcgi_waiter {
+    apr_uint32_t child;  /* its number; 0: nobody stands here */
+    apr_uint32_t called; /* its turn has come: it has a connection to make, or
+                          * one is handed to it */
+    apr_uint64_t ticket; /* the lowest is the first */
+    sem_t wake;          /* posted when it is called */
+} fcgi_waiter;
+
+/* One backend. Under fcgi_stats_lock() but for what is said to be atomic. */
+typedef struct fcgi_account {
+    char name[FCGI_STATS_NAME_LEN]; /* never changes */
+    apr_uint64_t next_ticket;
+    apr_time_t swept_at;     /* when dead children were last looked for */
+    apr_time_t failed_at;    /* when a failure was last said in the log */
+    apr_uint32_t failures;   /* that the log does not say yet */
+    apr_uint32_t line_count; /* places of line that were ever taken */
+    fcgi_waiter line[FCGI_LINE_MAX];
+    fcgi_share shares[]; /* atomic; of child 1, 2, ... */
+} fcgi_account;
+
+typedef struct fcgi_segment {
+    struct fcgi_segment_head *head; /* shared; before its accounts */
+    apr_uint32_t capacity;          /* accounts that fit */
+} fcgi_segment;
+
+/* All of it, as one process sees it. Kept over restarts. */
+typedef struct fcgi_stats {
+    apr_pool_t *pool;
+    apr_global_mutex_t *lock;
+    apr_file_t *presence;  /* a byte of it is locked by each child alive */
+    apr_uint32_t children; /* that can be alive at a time */
+    apr_uint32_t me;       /* this child's number, from 1; 0: none */
+    fcgi_segment segments[FCGI_STATS_SEGMENTS];
+} fcgi_stats;
+
+/*
+ * Makes the memory; once, in the parent, before any child. lock guards it
+ * among processes and threads. All lives in pool, as long as the server.
+ */
+apr_status_t fcgi_stats_create(fcgi_stats *stats, apr_pool_t *pool,
+                               apr_global_mutex_t *lock,
+                               apr_uint32_t children);
+
+/* Uses memory that was made, in this process; in the parent after each start
+ * of the configuration. */
+void fcgi_stats_use(fcgi_stats *stats);
+
+/* Makes sure that count accounts more can be opened. */
+apr_status_t fcgi_stats_reserve(apr_uint32_t count);
+
+/* This process is a child from now on, until it ends in whatever way: takes a
+ * number, and clears what a dead child left under it. */
+apr_status_t fcgi_stats_join(apr_pool_t *pool);
+
+/* The account of that name, opened if there was none. NULL if there is no
+ * room, or no memory at all: then nothing is counted. */
+fcgi_account *fcgi_stats_account(const char *name);
+
+/* The whole memory is this thread's until it unlocks it. */
+void fcgi_stats_lock(void);
+void fcgi_stats_unlock(void);
+
+/* This child's number, and its share; only after fcgi_stats_join(). */
+apr_uint32_t fcgi_stats_me(void);
+fcgi_share *fcgi_stats_my_share(fcgi_account *account);
+
+/* The shares of all children, added. */
+fcgi_share fcgi_stats_sum(fcgi_account *account);
+
+/*
+ * Gives back what dead children hold of the account; looks at most every
+ * tenth of a second. Under the lock. Returns true if there was something.
+ */
+int fcgi_stats_sweep(fcgi_account *account);
+
+/*
+ * Counts a request that this backend failed. True if the log is to say so
+ * now, at most once a second; *others is then how many more there were that
+ * it has not said. account may be NULL: then always.
+ */
+int fcgi_stats_failed(fcgi_account *account, apr_uint32_t *others);
+
+#endif
