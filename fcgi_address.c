@@ -26,6 +26,10 @@
  * known for so long. */
 #define ASKING apr_time_from_sec(5)
 
+/* The resolver is not asked for a name more often than that, as long as there
+ * is an answer of before. */
+#define ASK_EVERY apr_time_from_sec(1)
+
 /* Guards every fcgi_resolved of the process. */
 static apr_thread_mutex_t *memory;
 
@@ -203,6 +207,7 @@ static apr_status_t recall(fcgi_resolved *resolved, apr_pool_t *pool,
     }
     else {
         resolved->expires = now + ASKING;
+        resolved->asked = now;
     }
     apr_thread_mutex_unlock(memory);
     return rv;
@@ -248,7 +253,7 @@ static apr_status_t ask(const fcgi_address *address, apr_pool_t *pool,
     if (resolved->first) {
         rv = apr_sockaddr_info_copy(first, resolved->first, pool);
     }
-    resolved->expires = 0;
+    resolved->expires = resolved->asked + ASK_EVERY;
     apr_thread_mutex_unlock(memory);
     return rv;
 }
@@ -267,9 +272,13 @@ apr_status_t fcgi_address_resolve(const fcgi_address *address,
 
 void fcgi_address_doubt(const fcgi_address *address)
 {
-    if (address->resolved) {
+    fcgi_resolved *resolved = address->resolved;
+
+    if (resolved) {
         apr_thread_mutex_lock(memory);
-        address->resolved->expires = 0;
+        if (resolved->expires > resolved->asked + ASK_EVERY) {
+            resolved->expires = resolved->asked + ASK_EVERY;
+        }
         apr_thread_mutex_unlock(memory);
     }
 }

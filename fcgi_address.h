@@ -18,6 +18,7 @@
 typedef struct fcgi_resolved {
     apr_interval_time_t ttl; /* how long that is believed */
     apr_time_t expires;
+    apr_time_t asked;      /* when the resolver was asked last */
     apr_sockaddr_t *first; /* NULL: nothing yet */
     apr_pool_t *pool;      /* of first */
 } fcgi_resolved;
@@ -58,7 +59,8 @@ void fcgi_address_remember(fcgi_address *address, apr_pool_t *pool,
 apr_status_t fcgi_address_resolve(const fcgi_address *address,
                                   apr_pool_t *pool, apr_sockaddr_t **first);
 
-/* Nobody answers there: the name is to be looked up again. */
+/* Nobody answers there: the name is to be looked up again, but not more than
+ * once a second. */
 void fcgi_address_doubt(const fcgi_address *address);
 
 /* To be called once in each process, before any thread resolves. */
