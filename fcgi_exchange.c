@@ -37,9 +37,6 @@
  * file is mapped into memory, not copied. */
 #define HELD_PART (512 * 1024)
 
-/* Pieces of one gathered write. */
-#define MAX_PIECES 32
-
 /* An application that says nothing for so long has paused: the client gets
  * what there is. And while it goes on in small pieces, at least so often. */
 #define PAUSE       apr_time_from_msec(5)
@@ -65,7 +62,7 @@ fcgi_exchange *fcgi_exchange_create(request_rec *r,
     ex->response = fcgi_response_create(
         r, backend->name, terms->max_header_size, terms->flush, &terms->spool);
     fcgi_reader_init(&ex->reader, REQUEST_ID);
-    ex->out = apr_brigade_create(r->pool, list);
+    fcgi_writer_init(&ex->writer, REQUEST_ID, r->pool, list);
     ex->body = apr_brigade_create(r->pool, list);
     if (terms->stream_body) {
         spool.memory = STREAM_MEMORY;
@@ -126,62 +123,7 @@ static void lose_client(fcgi_exchange *ex, apr_status_t rv, const char *why)
 
 /* ---- to the application ---- */
 
-static void add_record_header(fcgi_exchange *ex, apr_bucket_brigade *bb,
-                              fcgi_type type, apr_size_t content_len)
-{
-    uint8_t header[FCGI_HEADER_LEN];
-
-    fcgi_put_header(header, type, REQUEST_ID, content_len, 0);
-    APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_heap_create((const char *)header,
-                                                       sizeof(header), NULL,
-                                                       bb->bucket_alloc));
-    ex->out_len += sizeof(header);
-}
-
-/* Adds the PARAMS stream, in as many records as it takes (3.3, 5.2). */
-static void add_params(fcgi_exchange *ex, apr_bucket_brigade *bb,
-                       const char *params, apr_size_t len)
-{
-    while (len) {
-        apr_size_t part =
-            len < FCGI_MAX_CONTENT_LEN ? len : FCGI_MAX_CONTENT_LEN;
-
-        add_record_header(ex, bb, FCGI_PARAMS, part);
-        APR_BRIGADE_INSERT_TAIL(
-            bb, apr_bucket_immortal_create(params, part, bb->bucket_alloc));
-        ex->out_len += part;
-        params += part;
-        len -= part;
-    }
-    add_record_header(ex, bb, FCGI_PARAMS, 0);
-}
-
-/* Adds a bucket of the body as STDIN records. */
-static apr_status_t add_body_bucket(fcgi_exchange *ex, apr_bucket *bucket)
-{
-    const char *data;
-    apr_size_t len;
-    apr_status_t rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
-
-    while (rv == APR_SUCCESS && len && bucket) {
-        apr_bucket *rest = NULL;
-
-        if (len > FCGI_MAX_CONTENT_LEN) {
-            rv = apr_bucket_split(bucket, FCGI_MAX_CONTENT_LEN);
-            rest = APR_BUCKET_NEXT(bucket);
-        }
-        APR_BUCKET_REMOVE(bucket);
-        add_record_header(ex, ex->out, FCGI_STDIN, bucket->length);
-        APR_BRIGADE_INSERT_TAIL(ex->out, bucket);
-        ex->out_len += bucket->length;
-        ex->body_queued += (apr_off_t)bucket->length;
-        len -= bucket->length;
-        bucket = rest;
-    }
-    return rv;
-}
-
-/* Bytes of the body that are held and not in out yet. */
+/* Bytes of the body that are held and not in a record yet. */
 static apr_off_t body_left(const fcgi_exchange *ex)
 {
     return ex->terms.stream_body ? ex->held->len
@@ -192,7 +134,7 @@ static apr_off_t body_left(const fcgi_exchange *ex)
  * stays held, for the request may have to be sent again. */
 static apr_status_t next_part(fcgi_exchange *ex)
 {
-    if (APR_BRIGADE_EMPTY(ex->out)) {
+    if (fcgi_writer_is_empty(&ex->writer)) {
         fcgi_spool_reclaim(ex->held);
     }
     return ex->terms.stream_body
@@ -207,13 +149,13 @@ static void queue_body(fcgi_exchange *ex)
 {
     apr_status_t rv = APR_SUCCESS;
 
-    if (ex->stdin_done || ex->write_failed || ex->out_len >= OUT_MAX) {
+    if (ex->writer.ended || ex->write_failed || ex->writer.len >= OUT_MAX) {
         return;
     }
     if (body_left(ex)) {
         rv = next_part(ex);
-        while (rv == APR_SUCCESS && !APR_BRIGADE_EMPTY(ex->body)) {
-            rv = add_body_bucket(ex, APR_BRIGADE_FIRST(ex->body));
+        if (rv == APR_SUCCESS) {
+            rv = fcgi_writer_stdin(&ex->writer, ex->body, &ex->body_queued);
         }
     }
     if (rv != APR_SUCCESS) {
@@ -221,68 +163,30 @@ static void queue_body(fcgi_exchange *ex)
             "the held request body cannot be read");
     }
     else if (ex->body_done && !body_left(ex)) {
-        add_record_header(ex, ex->out, FCGI_STDIN, 0);
-        ex->stdin_done = 1;
+        fcgi_writer_end(&ex->writer);
     }
 }
 
-/* Takes n written bytes off the front of out. */
-static void consume(fcgi_exchange *ex, apr_size_t n)
+static int is_writing(const fcgi_exchange *ex)
 {
-    ex->out_len -= n;
-    ex->bytes_out += (apr_off_t)n;
-    while (n) {
-        apr_bucket *bucket = APR_BRIGADE_FIRST(ex->out);
-
-        if (bucket->length > n) {
-            apr_bucket_split(bucket, n);
-        }
-        n -= bucket->length;
-        apr_bucket_delete(bucket);
-    }
-    if (ex->stdin_done && APR_BRIGADE_EMPTY(ex->out)) {
-        ex->sent_at = ex->last_moved;
-    }
-}
-
-/* One gathered write of what out begins with. */
-static apr_status_t send_pieces(fcgi_exchange *ex, apr_size_t *sent,
-                                apr_size_t *wanted)
-{
-    struct iovec pieces[MAX_PIECES];
-    apr_bucket *bucket = APR_BRIGADE_FIRST(ex->out);
-    int count = 0;
-
-    *wanted = 0;
-    while (count < MAX_PIECES && bucket != APR_BRIGADE_SENTINEL(ex->out)) {
-        const char *data;
-        apr_size_t len;
-        apr_status_t rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
-
-        if (rv != APR_SUCCESS) {
-            return rv;
-        }
-        pieces[count].iov_base = (void *)data;
-        pieces[count++].iov_len = len;
-        *wanted += len;
-        bucket = APR_BUCKET_NEXT(bucket);
-    }
-    return apr_socket_sendv(ex->conn->socket, pieces, count, sent);
+    return !ex->write_failed && !fcgi_writer_is_empty(&ex->writer);
 }
 
 static void write_application(fcgi_exchange *ex)
 {
-    apr_size_t sent = 0, wanted = 0;
+    int full = 0;
     apr_status_t rv;
 
-    if (!ex->writable || APR_BRIGADE_EMPTY(ex->out)) {
+    if (!ex->writable || !is_writing(ex)) {
         return;
     }
-    rv = send_pieces(ex, &sent, &wanted);
+    rv = fcgi_writer_send(&ex->writer, ex->conn->socket, &full);
     if (rv == APR_SUCCESS) {
         note_moved(ex);
-        consume(ex, sent);
-        ex->writable = sent == wanted;
+        ex->writable = !full;
+        if (ex->writer.ended && fcgi_writer_is_empty(&ex->writer)) {
+            ex->sent_at = ex->last_moved;
+        }
     }
     else if (APR_STATUS_IS_EAGAIN(rv)) {
         ex->writable = 0;
@@ -293,8 +197,6 @@ static void write_application(fcgi_exchange *ex)
         ex->write_failed = 1;
         ex->readable = 1;
         ex->moved = 1;
-        ex->out_len = 0;
-        apr_brigade_cleanup(ex->out);
     }
 }
 
@@ -418,7 +320,7 @@ static void stream_body(fcgi_exchange *ex)
 
     while (is_pending(ex) && ex->client_ready && !ex->body_done
            && !ex->write_failed && rounds--
-           && ex->held->len + (apr_off_t)ex->out_len < OUT_MAX) {
+           && ex->held->len + (apr_off_t)ex->writer.len < OUT_MAX) {
         read_body(ex, APR_NONBLOCK_READ);
     }
 }
@@ -459,8 +361,8 @@ static void let_go(fcgi_exchange *ex, const char *data, apr_size_t len)
     ex->stray = ex->conn->keep_asked && !only_padding;
     fcgi_backend_release(ex->backend, ex->conn,
                          only_padding && fcgi_reader_at_boundary(reader)
-                             && ex->stdin_done && !ex->write_failed
-                             && APR_BRIGADE_EMPTY(ex->out));
+                             && ex->writer.ended
+                             && fcgi_writer_is_empty(&ex->writer));
     ex->conn = NULL;
 }
 
@@ -702,7 +604,8 @@ static void blame_client(fcgi_exchange *ex)
     if (ex->result.outcome != FCGI_OUTCOME_TIMED_OUT) {
         return;
     }
-    if (!ex->body_done && !ex->write_failed && !ex->out_len) {
+    if (!ex->body_done && !ex->write_failed
+        && fcgi_writer_is_empty(&ex->writer)) {
         ex->result.outcome = FCGI_OUTCOME_CLIENT_BAD;
         ex->result.client_status = HTTP_REQUEST_TIME_OUT;
     }
@@ -762,7 +665,7 @@ static int wants_client(const fcgi_exchange *ex)
         return 0; /* its body, which nobody wants, hides its end */
     }
     return ex->body_done ? ex->watch_client
-                         : ex->held->len + (apr_off_t)ex->out_len < OUT_MAX;
+                         : ex->held->len + (apr_off_t)ex->writer.len < OUT_MAX;
 }
 
 /* Has the application been busy with others for so long that idle connections
@@ -799,7 +702,7 @@ static void wait_or_give_up(fcgi_exchange *ex)
     check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
     press(ex);
     ex->wants |= (behind ? FCGI_WANTS_CLIENT_WRITE : 0)
-                 | (APR_BRIGADE_EMPTY(ex->out) ? 0 : FCGI_WANTS_WRITE)
+                 | (is_writing(ex) ? FCGI_WANTS_WRITE : 0)
                  | (wants_client(ex) ? FCGI_WANTS_CLIENT : 0);
     if (read_size(ex)) {
         ex->wants |= FCGI_WANTS_READ;
@@ -852,20 +755,10 @@ apr_off_t fcgi_exchange_take_body(fcgi_exchange *ex)
 void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
                          const char *params, apr_size_t len)
 {
-    apr_bucket_alloc_t *list = ex->r->connection->bucket_alloc;
-    apr_bucket_brigade *head = apr_brigade_create(ex->r->pool, list);
-    uint8_t begin[FCGI_BEGIN_REQUEST_LEN];
-
     ex->conn = conn;
     ex->on_reused = conn->reused;
-    fcgi_put_begin_request(begin, REQUEST_ID, FCGI_RESPONDER,
-                           conn->keep_asked ? FCGI_KEEP_CONN : 0);
-    APR_BRIGADE_INSERT_TAIL(head,
-                            apr_bucket_heap_create((const char *)begin,
-                                                   sizeof(begin), NULL, list));
-    ex->out_len += sizeof(begin);
-    add_params(ex, head, params, len);
-    APR_BRIGADE_PREPEND(ex->out, head);
+    fcgi_writer_begin(&ex->writer, conn->keep_asked ? FCGI_KEEP_CONN : 0,
+                      params, len);
     ex->last_moved = apr_time_now();
     if (!ex->body_done) {
         send_continue(ex->r);
@@ -882,7 +775,7 @@ static void abandon(fcgi_exchange *ex)
     apr_size_t len = sizeof(header);
 
     if (ex->result.outcome != FCGI_OUTCOME_BROKEN && !ex->write_failed
-        && APR_BRIGADE_EMPTY(ex->out)) {
+        && fcgi_writer_is_empty(&ex->writer)) {
         fcgi_put_header(header, FCGI_ABORT_REQUEST, REQUEST_ID, 0, 0);
         apr_socket_send(ex->conn->socket, (const char *)header, &len);
     }
@@ -895,15 +788,12 @@ static void start_over(fcgi_exchange *ex)
 {
     memset(&ex->result, 0, sizeof(ex->result));
     fcgi_reader_init(&ex->reader, REQUEST_ID);
-    apr_brigade_cleanup(ex->out);
-    ex->out_len = 0;
+    fcgi_writer_restart(&ex->writer);
     ex->body_queued = 0;
-    ex->stdin_done = 0;
     ex->write_failed = 0;
     ex->readable = 0;
     ex->writable = 1;
     ex->sent_at = 0;
-    ex->bytes_out = 0;
 }
 
 int fcgi_exchange_may_retry(fcgi_exchange *ex)
@@ -918,7 +808,7 @@ int fcgi_exchange_may_retry(fcgi_exchange *ex)
         || is_streamed) {
         return 0;
     }
-    if (!ex->on_reused || ex->bytes_out) {
+    if (!ex->on_reused || ex->writer.sent) {
         if (!is_safe || !ex->terms.retry || ex->resent) {
             return 0;
         }

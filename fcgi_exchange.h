@@ -20,6 +20,7 @@
 #include "fcgi_record.h"
 #include "fcgi_response.h"
 #include "fcgi_spool.h"
+#include "fcgi_writer.h"
 
 /* How an exchange is to be done. Times in microseconds; 0 is off. */
 typedef struct fcgi_terms {
@@ -59,17 +60,15 @@ typedef struct fcgi_exchange {
     apr_bucket *buffer; /* heap bucket that is read into; NULL: none yet */
 
     /* to the application */
-    apr_bucket_brigade *out; /* records, in order */
-    apr_size_t out_len;      /* bytes in out */
-    int write_failed;        /* it reads no more; its answer may be here */
+    fcgi_writer writer; /* records, and how many bytes were written */
+    int write_failed;   /* it reads no more; its answer may be here */
 
     /* from the client */
     apr_bucket_brigade *body; /* as the input filters gave it, for a moment */
-    fcgi_spool *held;         /* the body; when streamed, what is not in out */
+    fcgi_spool *held;         /* the body; when streamed, its rest */
     apr_off_t body_len;       /* bytes so far */
-    apr_off_t body_queued;    /* bytes of it that were put into out */
+    apr_off_t body_queued;    /* bytes of it that are in records */
     int body_done;            /* the last byte is here */
-    int stdin_done;           /* the record that ends STDIN is in out */
     int watch_client;         /* its going away would show as readable */
 
     /* readiness: 0 after an attempt that would have waited */
@@ -92,7 +91,6 @@ typedef struct fcgi_exchange {
     apr_time_t held_up_since;    /* the client holds the application up; 0 */
     apr_interval_time_t held_up; /* and did so before, in all */
     apr_off_t bytes_in;          /* from the application */
-    apr_off_t bytes_out;         /* to the application */
 } fcgi_exchange;
 
 /* Makes an exchange for r that will ask backend. All lives in r->pool. */

@@ -125,7 +125,7 @@ static void log_failure(const fcgi_exchange *ex, const policy *how)
                   how->id, ex->backend->name, how->name,
                   phase_name(result->phase), result->why,
                   apr_time_as_msec(apr_time_now() - ex->started),
-                  ex->bytes_out, ex->bytes_in, ex->tries,
+                  ex->writer.sent, ex->bytes_in, ex->tries,
                   ex->r->filename ? ex->r->filename : ex->r->uri,
                   others ? apr_psprintf(ex->r->pool,
                                         "; %u more requests got no "

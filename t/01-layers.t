@@ -22,7 +22,8 @@ my %MAY_INCLUDE = (
     fcgi_env            => [qw(fcgi_config fcgi_record)],
     fcgi_driver         => [qw(fcgi_exchange)],
     fcgi_exchange       => [qw(fcgi_backend fcgi_spool fcgi_response
-                               fcgi_record fcgi_outcome)],
+                               fcgi_record fcgi_writer fcgi_outcome)],
+    fcgi_writer         => [qw(fcgi_record)],
     fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_spool fcgi_head
                                fcgi_stderr)],
     fcgi_head           => [],

@@ -1,0 +1,167 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_writer.c - records in a brigade; the contract is in fcgi_writer.h.
+ * Record headers are small heap buckets between the buckets of the content.
+ */
+#include "fcgi_writer.h"
+
+#include "fcgi_record.h"
+
+/* Pieces of one gathered write. */
+#define MAX_PIECES 32
+
+void fcgi_writer_init(fcgi_writer *writer, uint16_t request_id,
+                      apr_pool_t *pool, apr_bucket_alloc_t *list)
+{
+    writer->request_id = request_id;
+    writer->bb = apr_brigade_create(pool, list);
+    fcgi_writer_restart(writer);
+}
+
+void fcgi_writer_restart(fcgi_writer *writer)
+{
+    apr_brigade_cleanup(writer->bb);
+    writer->len = 0;
+    writer->sent = 0;
+    writer->ended = 0;
+}
+
+static void add(fcgi_writer *writer, apr_bucket *bucket)
+{
+    writer->len += bucket->length;
+    APR_BRIGADE_INSERT_TAIL(writer->bb, bucket);
+}
+
+static void add_bytes(fcgi_writer *writer, const uint8_t *bytes,
+                      apr_size_t len)
+{
+    add(writer, apr_bucket_heap_create((const char *)bytes, len, NULL,
+                                       writer->bb->bucket_alloc));
+}
+
+static void add_header(fcgi_writer *writer, fcgi_type type,
+                       apr_size_t content_len)
+{
+    uint8_t header[FCGI_HEADER_LEN];
+
+    fcgi_put_header(header, type, writer->request_id, content_len, 0);
+    add_bytes(writer, header, sizeof(header));
+}
+
+void fcgi_writer_begin(fcgi_writer *writer, uint8_t flags, const char *params,
+                       apr_size_t len)
+{
+    uint8_t begin[FCGI_BEGIN_REQUEST_LEN];
+
+    fcgi_put_begin_request(begin, writer->request_id, FCGI_RESPONDER, flags);
+    add_bytes(writer, begin, sizeof(begin));
+    while (len) {
+        apr_size_t part =
+            len < FCGI_MAX_CONTENT_LEN ? len : FCGI_MAX_CONTENT_LEN;
+
+        add_header(writer, FCGI_PARAMS, part);
+        add(writer, apr_bucket_immortal_create(params, part,
+                                               writer->bb->bucket_alloc));
+        params += part;
+        len -= part;
+    }
+    add_header(writer, FCGI_PARAMS, 0);
+}
+
+/* Moves a bucket's data, which may take several records. */
+static apr_status_t add_stdin(fcgi_writer *writer, apr_bucket *bucket,
+                              apr_off_t *total)
+{
+    const char *data;
+    apr_size_t len;
+    apr_status_t rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
+
+    if (rv == APR_SUCCESS && !len) {
+        apr_bucket_delete(bucket); /* a record without content would end it */
+        return rv;
+    }
+    while (rv == APR_SUCCESS && len && bucket) {
+        apr_bucket *rest = NULL;
+
+        if (len > FCGI_MAX_CONTENT_LEN) {
+            rv = apr_bucket_split(bucket, FCGI_MAX_CONTENT_LEN);
+            rest = APR_BUCKET_NEXT(bucket);
+        }
+        APR_BUCKET_REMOVE(bucket);
+        add_header(writer, FCGI_STDIN, bucket->length);
+        add(writer, bucket);
+        *total += (apr_off_t)bucket->length;
+        len -= bucket->length;
+        bucket = rest;
+    }
+    return rv;
+}
+
+apr_status_t fcgi_writer_stdin(fcgi_writer *writer, apr_bucket_brigade *body,
+                               apr_off_t *len)
+{
+    apr_status_t rv = APR_SUCCESS;
+
+    while (rv == APR_SUCCESS && !APR_BRIGADE_EMPTY(body)) {
+        rv = add_stdin(writer, APR_BRIGADE_FIRST(body), len);
+    }
+    return rv;
+}
+
+void fcgi_writer_end(fcgi_writer *writer)
+{
+    add_header(writer, FCGI_STDIN, 0);
+    writer->ended = 1;
+}
+
+int fcgi_writer_is_empty(const fcgi_writer *writer)
+{
+    return APR_BRIGADE_EMPTY(writer->bb);
+}
+
+/* Takes n written bytes off the front. */
+static void consume(fcgi_writer *writer, apr_size_t n)
+{
+    writer->len -= n;
+    writer->sent += (apr_off_t)n;
+    while (n) {
+        apr_bucket *bucket = APR_BRIGADE_FIRST(writer->bb);
+
+        if (bucket->length > n) {
+            apr_bucket_split(bucket, n);
+        }
+        n -= bucket->length;
+        apr_bucket_delete(bucket);
+    }
+}
+
+apr_status_t fcgi_writer_send(fcgi_writer *writer, apr_socket_t *socket,
+                              int *full)
+{
+    struct iovec pieces[MAX_PIECES];
+    apr_bucket *bucket = APR_BRIGADE_FIRST(writer->bb);
+    apr_size_t wanted = 0, sent = 0;
+    int count = 0;
+    apr_status_t rv;
+
+    while (count < MAX_PIECES && bucket != APR_BRIGADE_SENTINEL(writer->bb)) {
+        const char *data;
+        apr_size_t len;
+
+        rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+        pieces[count].iov_base = (void *)data;
+        pieces[count++].iov_len = len;
+        wanted += len;
+        bucket = APR_BUCKET_NEXT(bucket);
+    }
+    rv = apr_socket_sendv(socket, pieces, count, &sent);
+    if (rv == APR_SUCCESS) {
+        consume(writer, sent);
+        *full = sent < wanted;
+    }
+    return rv;
+}

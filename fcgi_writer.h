@@ -1,0 +1,60 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_writer.h - a request's records on their way to the application: put
+ * together without copying, and written as the socket takes them. Knows
+ * neither where the bytes come from nor when to write.
+ */
+#ifndef FCGI_WRITER_H
+#define FCGI_WRITER_H
+
+#include <stdint.h>
+
+#include <apr_buckets.h>
+#include <apr_network_io.h>
+
+typedef struct fcgi_writer {
+    uint16_t request_id;
+    apr_bucket_brigade *bb; /* records, in order, not written yet */
+    apr_size_t len;         /* bytes in bb */
+    apr_off_t sent;         /* bytes written */
+    int ended;              /* the record that ends STDIN is in bb, or sent */
+} fcgi_writer;
+
+/* Prepares a writer that lives in pool, for records of request_id. */
+void fcgi_writer_init(fcgi_writer *writer, uint16_t request_id,
+                      apr_pool_t *pool, apr_bucket_alloc_t *list);
+
+/* Drops all records; the next one is the first again. */
+void fcgi_writer_restart(fcgi_writer *writer);
+
+/*
+ * Adds BEGIN_REQUEST with those flags (5.1) for a Responder, and len bytes of
+ * name-value pairs, left where they are, as a whole PARAMS stream, in as many
+ * records as it takes (3.3, 5.2).
+ */
+void fcgi_writer_begin(fcgi_writer *writer, uint8_t flags, const char *params,
+                       apr_size_t len);
+
+/*
+ * Moves the data of body into STDIN records (5.3); body is empty afterwards.
+ * Adds to *len how many bytes that were. Errors of reading a bucket.
+ */
+apr_status_t fcgi_writer_stdin(fcgi_writer *writer, apr_bucket_brigade *body,
+                               apr_off_t *len);
+
+/* Adds the record that ends STDIN. */
+void fcgi_writer_end(fcgi_writer *writer);
+
+/* True if all that was added is written. */
+int fcgi_writer_is_empty(const fcgi_writer *writer);
+
+/*
+ * One gathered write to a non-blocking socket. APR_SUCCESS: *full says
+ * whether the socket took less than it was offered. Else APR_EAGAIN, or why
+ * the socket takes nothing any more.
+ */
+apr_status_t fcgi_writer_send(fcgi_writer *writer, apr_socket_t *socket,
+                              int *full);
+
+#endif
