@@ -111,6 +111,13 @@ static int stand(fcgi_line *line, apr_uint32_t *spot)
     return 1;
 }
 
+/* How many may stand in line. Idle connections are given up for those that
+ * come, so that they hardly wait. */
+static apr_uint32_t count_spots(fcgi_line *line)
+{
+    return line->limits.queue + fcgi_stats_sum(line->account).idle;
+}
+
 static int has_free_place(fcgi_line *line)
 {
     return !first_waiter(line->account)
@@ -136,7 +143,7 @@ fcgi_line_state fcgi_line_enter(fcgi_line *line, apr_uint32_t *spot)
         apr_atomic_inc32(&mine(line)->in_use);
         state = FCGI_LINE_PLACE;
     }
-    else if (count_waiting(line->account) < line->limits.queue
+    else if (count_waiting(line->account) < count_spots(line)
              && stand(line, spot)) {
         state = FCGI_LINE_WAITING;
     }
