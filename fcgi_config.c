@@ -2,8 +2,7 @@
 
 /*
  * fcgi_config.c - directives, defaults and merging; the contract is in
- * fcgi_config.h. It reads core's per-directory settings, for the section a
- * SetHandler stands in. Which backends there are is fcgi_known.c's.
+ * fcgi_config.h. One table has all directives of the module.
  */
 #include "fcgi_config.h"
 
@@ -30,13 +29,12 @@ static const fcgi_dir_config defaults = {
     .buffer_dir = NULL,
     .flush = FCGI_FLUSH_AUTO,
     .retry = 1,
+    .script = FCGI_SCRIPT_AUTO,
+    .allow = NULL,
 };
 
-/* What a request's SetHandler gave, see fcgi_config_remember(). */
-typedef struct remembered {
-    const ap_expr_info_t *expr;
-    const char *value;
-} remembered;
+/* Set while the configuration is read, never by .htaccess files. */
+static int any_virtual;
 
 void *fcgi_config_create_dir(apr_pool_t *pool, char *dir)
 {
@@ -55,6 +53,8 @@ void *fcgi_config_create_dir(apr_pool_t *pool, char *dir)
     conf->buffer_dir = NULL;
     conf->flush = UNSET;
     conf->retry = UNSET;
+    conf->script = UNSET;
+    conf->allow = NULL;
     return conf;
 }
 
@@ -77,6 +77,8 @@ static fcgi_dir_config *merge(apr_pool_t *pool, const fcgi_dir_config *base,
     conf->buffer_dir = add->buffer_dir ? add->buffer_dir : base->buffer_dir;
     conf->flush = MERGE(flush);
     conf->retry = MERGE(retry);
+    conf->script = MERGE(script);
+    conf->allow = add->allow ? add->allow : base->allow;
     return conf;
 }
 
@@ -216,118 +218,67 @@ static const char *set_flush(cmd_parms *cmd, void *conf, const char *arg)
     return NULL;
 }
 
-/* The SetHandler in force for these settings, or NULL. */
-static const ap_expr_info_t *set_handler_of(ap_conf_vector_t *settings)
+static const char *set_script(cmd_parms *cmd, void *conf, const char *arg)
 {
-    const core_dir_config *core = ap_get_core_module_config(settings);
+    int *field = field_at(conf, cmd);
 
-    return core ? core->expr_handler : NULL;
-}
-
-/* The value of a SetHandler expression for r, with upper and lower case as
- * written; NULL if it has none. */
-static const char *evaluate(request_rec *r, const ap_expr_info_t *expr)
-{
-    const char *error = NULL;
-    const char *value = ap_expr_str_exec(r, expr, &error);
-
-    return error ? NULL : value;
-}
-
-int fcgi_config_remember(request_rec *r)
-{
-    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
-    remembered *memory;
-
-    if (expr && fcgi_address_is_ours(r->handler)) {
-        memory = apr_palloc(r->pool, sizeof(*memory));
-        memory->expr = expr;
-        memory->value = evaluate(r, expr);
-        ap_set_module_config(r->request_config, &fastcgi_handler_module,
-                             memory);
+    if (!strcasecmp(arg, "auto")) {
+        *field = FCGI_SCRIPT_AUTO;
     }
-    return DECLINED;
-}
-
-/* r->handler as SetHandler has it, before httpd lower-cased it; NULL if
- * r->handler is not from SetHandler. */
-static const char *set_handler_value(request_rec *r)
-{
-    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
-    const remembered *memory =
-        ap_get_module_config(r->request_config, &fastcgi_handler_module);
-    const char *value;
-
-    if (!expr) {
-        return NULL;
+    else if (!strcasecmp(arg, "file")) {
+        *field = FCGI_SCRIPT_FILE;
     }
-    /* mod_dir puts the settings of an index file into the request */
-    value = memory && memory->expr == expr ? memory->value : evaluate(r, expr);
-    return value && !strcasecmp(value, r->handler) ? value : NULL;
+    else if (!strcasecmp(arg, "virtual")) {
+        *field = FCGI_SCRIPT_VIRTUAL;
+        any_virtual = 1;
+    }
+    else {
+        return apr_psprintf(cmd->pool, "%s: '%s' is not Auto, File or Virtual",
+                            cmd->cmd->name, arg);
+    }
+    return NULL;
 }
 
-const char *fcgi_config_backend(request_rec *r, const fcgi_backend **backend)
+int fcgi_config_any_virtual(void)
 {
-    return fcgi_known_find(r->pool, r->handler, set_handler_value(r), backend);
+    return any_virtual;
 }
 
-/* True if this SetHandler stands in a section or in an <If> inside it. */
-static int section_has(ap_conf_vector_t *section, const ap_expr_info_t *expr)
+/* Sets patterns of addresses, in place of those of the enclosing section;
+ * None leaves none. */
+static const char *set_allow(cmd_parms *cmd, void *conf, int argc,
+                             char *const argv[])
 {
-    const core_dir_config *core = ap_get_core_module_config(section);
+    fcgi_dir_config *dir = conf;
+    apr_array_header_t *allow =
+        apr_array_make(cmd->pool, argc, sizeof(const char *));
     int i;
 
-    if (!core) {
-        return 0;
+    if (!argc) {
+        return apr_psprintf(cmd->pool,
+                            "%s: write patterns of addresses, like "
+                            "/run/php/*.sock or 127.0.0.1:*, or None",
+                            cmd->cmd->name);
     }
-    if (core->expr_handler == expr) {
-        return 1;
-    }
-    for (i = 0; core->sec_if && i < core->sec_if->nelts; i++) {
-        if (section_has(APR_ARRAY_IDX(core->sec_if, i, ap_conf_vector_t *),
-                        expr)) {
-            return 1;
+    for (i = 0; i < argc; i++) {
+        const char *pattern = argv[i];
+
+        if (!strcasecmp(pattern, "none") && argc == 1) {
+            break;
         }
-    }
-    return 0;
-}
-
-/* The path of a Location section that holds for r, as a script's name. */
-static const char *location_path(request_rec *r, ap_conf_vector_t *section)
-{
-    const core_dir_config *core = ap_get_core_module_config(section);
-    apr_size_t len = strlen(core->d);
-
-    if (core->r || core->d_is_fnmatch) {
-        return "";
-    }
-    while (len && core->d[len - 1] == '/') {
-        len--;
-    }
-    return strncmp(core->d, r->uri, len)
-               ? ""
-               : apr_pstrmemdup(r->pool, core->d, len);
-}
-
-const char *fcgi_config_location(request_rec *r)
-{
-    const core_server_config *server =
-        ap_get_core_module_config(r->server->module_config);
-    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
-    int i;
-
-    if (!expr || !set_handler_value(r)) {
-        return NULL;
-    }
-    for (i = 0; i < server->sec_url->nelts; i++) {
-        ap_conf_vector_t *section =
-            APR_ARRAY_IDX(server->sec_url, i, ap_conf_vector_t *);
-
-        if (section_has(section, expr)) {
-            return location_path(r, section);
+        if (pattern[0] != '/' && !strchr(pattern, ':')) {
+            return apr_psprintf(cmd->pool,
+                                "%s: '%s' is neither the pattern of an "
+                                "absolute path nor of host:port",
+                                cmd->cmd->name, pattern);
         }
+        if (fcgi_address_is_ours(pattern)) {
+            pattern += sizeof(FCGI_HANDLER_PREFIX) - 1;
+        }
+        APR_ARRAY_PUSH(allow, const char *) = apr_pstrdup(cmd->pool, pattern);
     }
-    return section_has(r->server->lookup_defaults, expr) ? "" : NULL;
+    dir->allow = allow;
+    return NULL;
 }
 
 static const char *set_retry(cmd_parms *cmd, void *conf, const char *arg)
@@ -393,5 +344,13 @@ const command_rec fcgi_config_commands[] = {
     AP_INIT_TAKE1("FcgiFlush", set_flush, FIELD(flush), OR_FILEINFO,
                   "when the client gets a part of an answer: Auto, as soon "
                   "as the application pauses (default); On, each part; Off"),
+    AP_INIT_TAKE1("FcgiScript", set_script, FIELD(script),
+                  IN_SERVER_AND_SECTIONS,
+                  "what a script may be: File, a regular file; Virtual, any "
+                  "URL below a Location; Auto (default), a regular file, or "
+                  "below a Location any URL that is none"),
+    AP_INIT_TAKE_ARGV("FcgiAllow", set_allow, NULL, IN_SERVER_AND_SECTIONS,
+                      "patterns of addresses that .htaccess files may name, "
+                      "beside those of the server's configuration"),
     { NULL, { NULL }, NULL, 0, RAW_ARGS, NULL },
 };

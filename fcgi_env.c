@@ -11,16 +11,41 @@
 #include <apr_strings.h>
 
 #include <http_core.h>
+#include <http_request.h>
 #include <util_script.h>
 
-#include "fcgi_config.h"
+#include "fcgi_origin.h"
 #include "fcgi_record.h"
 
+/* A script that is no file: the Location's path. */
 static int map_virtual(request_rec *r, const char *location)
 {
     r->path_info = r->uri + strlen(location);
     r->filename = apr_pstrcat(r->pool, ap_document_root(r), location, NULL);
     return OK;
+}
+
+/*
+ * True if the URL up to the file has our handler, too. A Location may hold
+ * for a URL only because of what follows the file's name: /photo.jpg/x.php
+ * must not make a script of photo.jpg where only .php is one.
+ */
+static int is_script_itself(request_rec *r)
+{
+    apr_size_t rest = strlen(r->path_info), len = strlen(r->uri);
+    const char *uri;
+    request_rec *script;
+    int is_script;
+
+    if (rest > len || strcmp(r->uri + len - rest, r->path_info)) {
+        return 1; /* an index file, whose URL was not asked for */
+    }
+    uri = ap_os_escape_path(r->pool,
+                            apr_pstrmemdup(r->pool, r->uri, len - rest), 1);
+    script = ap_sub_req_lookup_uri(uri, r, NULL);
+    is_script = script->handler && !strcasecmp(script->handler, r->handler);
+    ap_destroy_sub_req(script);
+    return is_script;
 }
 
 static int map_file(request_rec *r, const char **why)
@@ -29,19 +54,29 @@ static int map_file(request_rec *r, const char **why)
         *why = "there is no such file";
         return HTTP_NOT_FOUND;
     }
-    if (r->used_path_info == AP_REQ_REJECT_PATH_INFO && r->path_info
-        && *r->path_info) {
+    if (!r->path_info || !*r->path_info) {
+        return OK;
+    }
+    if (r->used_path_info == AP_REQ_REJECT_PATH_INFO) {
         *why = "AcceptPathInfo Off refuses what follows the script's name";
+        return HTTP_NOT_FOUND;
+    }
+    if (fcgi_origin_location(r) && !is_script_itself(r)) {
+        *why = "the file itself is no script";
         return HTTP_NOT_FOUND;
     }
     return OK;
 }
 
-int fcgi_env_map(request_rec *r, const char **location, const char **why)
+int fcgi_env_map(request_rec *r, fcgi_script mode, const char **location,
+                 const char **why)
 {
+    int is_file =
+        mode == FCGI_SCRIPT_FILE
+        || (mode == FCGI_SCRIPT_AUTO && r->finfo.filetype == APR_REG);
     int status;
 
-    *location = r->finfo.filetype == APR_REG ? NULL : fcgi_config_location(r);
+    *location = is_file ? NULL : fcgi_origin_location(r);
     status = *location ? map_virtual(r, *location) : map_file(r, why);
     if (status == OK && r->path_info && strpbrk(r->path_info, "\r\n")) {
         /* CVE-2019-11043: PHP-FPM counted wrongly where regular expressions

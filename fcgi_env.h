@@ -10,6 +10,8 @@
 
 #include <httpd.h>
 
+#include "fcgi_config.h"
+
 /* Name-value pairs (FastCGI 1.0, 3.4), the content of a PARAMS stream. */
 typedef struct fcgi_params {
     char *bytes; /* in r->pool */
@@ -18,15 +20,18 @@ typedef struct fcgi_params {
 
 /*
  * Decides what the script is and what its PATH_INFO (RFC 3875, 4.1.5 and
- * 4.1.13). A regular file is a script, as core's directory walk found it.
- * Where there is none, a handler set in a Location makes a virtual script of
- * the Location's path; any other handler gives 404. Sets r->filename and
- * r->path_info for a virtual script.
+ * 4.1.13). A regular file is a script, as core's directory walk found it;
+ * where a Location set the handler, only if it has the handler without what
+ * follows its name, too. FcgiScript Auto: where there is no file, a handler
+ * set in a Location makes a virtual script of the Location's path; any other
+ * handler gives 404. File: never. Virtual: always, below a Location. Sets
+ * r->filename and r->path_info for a virtual script.
  *
  * Returns OK, with *location NULL for a file or the virtual script's name
  * ("" for the root); or HTTP_NOT_FOUND, with *why saying the reason.
  */
-int fcgi_env_map(request_rec *r, const char **location, const char **why);
+int fcgi_env_map(request_rec *r, fcgi_script mode, const char **location,
+                 const char **why);
 
 /*
  * Makes the variables in r->subprocess_env and their bytes. location is

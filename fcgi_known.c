@@ -536,31 +536,33 @@ int fcgi_known_any_kept(void)
 /* ---- while requests are served ---- */
 
 const char *fcgi_known_find(apr_pool_t *pool, const char *handler,
-                            const char *exact, const fcgi_backend **backend)
+                            const char *exact, const fcgi_backend **backend,
+                            fcgi_address **address)
 {
     const char *text = exact ? exact : handler;
     const known_backend *known = find_named(pool, text);
     const known_handler *spelled = find(by_handler, lowered(pool, handler));
-    const char *problem;
-    fcgi_address *address;
-    fcgi_backend *made;
 
     if (!known && spelled && !spelled->ambiguous && !exact) {
         known = spelled->known;
     }
     if (!known) {
-        problem = fcgi_address_parse(pool, text, &address);
+        const char *problem = fcgi_address_parse(pool, text, address);
+
         if (problem) {
             return problem;
         }
-        known = find(by_address, address->name);
-        if (!known) {
-            made = fcgi_backend_create(pool, address);
-            fcgi_backend_open_account(made);
-            *backend = made;
-            return NULL;
-        }
+        known = find(by_address, (*address)->name);
     }
-    *backend = known->backend;
+    *backend = known ? known->backend : NULL;
     return NULL;
+}
+
+const fcgi_backend *fcgi_known_make(apr_pool_t *pool,
+                                    const fcgi_address *address)
+{
+    fcgi_backend *backend = fcgi_backend_create(pool, address);
+
+    fcgi_backend_open_account(backend);
+    return backend;
 }

@@ -35,13 +35,18 @@ apr_status_t fcgi_known_open_accounts(void);
 int fcgi_known_any_kept(void);
 
 /*
- * The backend a handler name means. exact is the name as the configuration
- * spells it; NULL if only the handler is known, which httpd lower-cases on
- * some ways: the spelling is restored then. A backend that the configuration
- * does not name is made in pool, without limits. Returns NULL, or a sentence
- * that says what is wrong.
+ * What a handler name means. exact is the name as the configuration spells
+ * it; NULL if only the handler is known, which httpd lower-cases on some
+ * ways: the spelling is restored then. Sets *backend if the configuration
+ * names it; else *backend is NULL, and *address its address, in pool. Returns
+ * NULL, or a sentence that says what is wrong.
  */
 const char *fcgi_known_find(apr_pool_t *pool, const char *handler,
-                            const char *exact, const fcgi_backend **backend);
+                            const char *exact, const fcgi_backend **backend,
+                            fcgi_address **address);
+
+/* A backend that the configuration does not name, without limits; in pool. */
+const fcgi_backend *fcgi_known_make(apr_pool_t *pool,
+                                    const fcgi_address *address);
 
 #endif

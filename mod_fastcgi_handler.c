@@ -6,7 +6,8 @@
  * outcome into an HTTP status and a log line.
  *
  * Start at fastcgi_handler(). Who does what: fcgi_config (directives),
- * fcgi_known (the backends named there), fcgi_backend (getting a connection),
+ * fcgi_known (the backends named there), fcgi_origin (which of them a request
+ * means, and whether it may), fcgi_backend (getting a connection),
  * fcgi_env (variables), fcgi_exchange (one request on one connection),
  * fcgi_driver (waiting), fcgi_response (the answer), fcgi_record (the bytes),
  * fcgi_startup (before and after all requests).
@@ -28,6 +29,7 @@
 #include "fcgi_env.h"
 #include "fcgi_exchange.h"
 #include "fcgi_known.h"
+#include "fcgi_origin.h"
 #include "fcgi_outcome.h"
 #include "fcgi_startup.h"
 
@@ -339,13 +341,14 @@ static int fastcgi_handler(request_rec *r)
     if (!fcgi_address_is_ours(r->handler)) {
         return DECLINED;
     }
-    why = fcgi_config_backend(r, &backend);
+    why = fcgi_origin_backend(r, &backend);
     if (why) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       FCGI_LOGNO("13") "handler '%s': %s", r->handler, why);
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    status = fcgi_env_map(r, &location, &why);
+    status = fcgi_env_map(r, (fcgi_script)fcgi_config_settings(r)->script,
+                          &location, &why);
     if (status != OK) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
                       FCGI_LOGNO("14") "%s: not asked for %s: %s",
@@ -367,7 +370,7 @@ static int hide_folder(request_rec *r)
 {
     if (r->finfo.filetype == APR_DIR && fcgi_address_is_ours(r->handler)
         && r->uri[0] && r->uri[strlen(r->uri) - 1] != '/'
-        && fcgi_config_location(r)) {
+        && fcgi_origin_location(r)) {
         r->finfo.filetype = APR_NOFILE;
     }
     return DECLINED;
@@ -395,10 +398,12 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_check_config(fcgi_known_check, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(fcgi_startup_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(fcgi_startup_child, NULL, NULL, APR_HOOK_MIDDLE);
+    /* before core looks for a file */
+    ap_hook_map_to_storage(fcgi_origin_map, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_child_stopping(fcgi_startup_stop_child, NULL, NULL,
                            APR_HOOK_MIDDLE);
     /* after core, before any other module changes what expressions see */
-    ap_hook_fixups(fcgi_config_remember, after_core, NULL,
+    ap_hook_fixups(fcgi_origin_remember, after_core, NULL,
                    APR_HOOK_REALLY_FIRST);
     /* before mod_dir, which comes last */
     ap_hook_fixups(hide_folder, NULL, NULL, APR_HOOK_MIDDLE);

@@ -13,13 +13,14 @@ use Test::More;
 
 # file => what its .c and .h may include of ours (its own header always).
 my %MAY_INCLUDE = (
-    mod_fastcgi_handler => [qw(fcgi_config fcgi_known fcgi_startup fcgi_env
-                               fcgi_driver fcgi_exchange fcgi_backend
+    mod_fastcgi_handler => [qw(fcgi_config fcgi_known fcgi_origin fcgi_env
+                               fcgi_startup fcgi_driver fcgi_exchange fcgi_backend
                                fcgi_response fcgi_outcome)],
     fcgi_startup        => [qw(fcgi_config fcgi_known fcgi_idle fcgi_stats)],
-    fcgi_config         => [qw(fcgi_known fcgi_backend fcgi_outcome)],
+    fcgi_origin         => [qw(fcgi_config fcgi_known fcgi_backend)],
+    fcgi_config         => [qw(fcgi_known)],
     fcgi_known          => [qw(fcgi_config fcgi_backend)],
-    fcgi_env            => [qw(fcgi_config fcgi_record)],
+    fcgi_env            => [qw(fcgi_config fcgi_origin fcgi_record)],
     fcgi_driver         => [qw(fcgi_exchange)],
     fcgi_exchange       => [qw(fcgi_backend fcgi_spool fcgi_response
                                fcgi_record fcgi_writer fcgi_outcome)],
