@@ -22,8 +22,8 @@
 #define EXAMPLES                                                              \
     "write fcgi:/path/to/socket, fcgi:host:port or fcgi:[ipv6]:port"
 
-/* While one thread asks the resolver anew, the others go on with what was
- * known for so long. */
+/* While one thread asks the resolver anew, and after it asked in vain, what
+ * was known holds for so long. */
 #define ASKING apr_time_from_sec(5)
 
 /* The resolver is not asked for a name more often than that, as long as there
@@ -253,7 +253,7 @@ static apr_status_t ask(const fcgi_address *address, apr_pool_t *pool,
     if (resolved->first) {
         rv = apr_sockaddr_info_copy(first, resolved->first, pool);
     }
-    resolved->expires = resolved->asked + ASK_EVERY;
+    resolved->expires = apr_time_now() + ASKING;
     apr_thread_mutex_unlock(memory);
     return rv;
 }

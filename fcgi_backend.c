@@ -41,11 +41,6 @@ fcgi_backend *fcgi_backend_create(apr_pool_t *pool,
     return backend;
 }
 
-void fcgi_backend_open_account(fcgi_backend *backend)
-{
-    backend->line->account = fcgi_stats_account(backend->name);
-}
-
 int fcgi_backend_failed(const fcgi_backend *backend, apr_uint32_t *others)
 {
     return fcgi_stats_failed(backend->line->account, others);
@@ -203,20 +198,25 @@ static void say_tried(fcgi_result *result, apr_pool_t *pool, int attempts,
         apr_time_as_msec(patience->connect));
 }
 
-/* How long attempts to connect may take in all. */
+/* How long attempts to connect may take in all, from now on. */
 static apr_interval_time_t connect_time(const fcgi_patience *patience)
 {
-    return patience->once ? LAST_ATTEMPT : patience->connect;
+    apr_interval_time_t left = patience->until - apr_time_now();
+    apr_interval_time_t time =
+        patience->once ? LAST_ATTEMPT : patience->connect;
+
+    if (patience->until && left < time) {
+        time = left;
+    }
+    return time > LAST_ATTEMPT ? time : LAST_ATTEMPT;
 }
 
 /* Pauses before the next attempt. False with *result set: there is no sense
  * in one. */
 static int may_try_again(const fcgi_patience *patience,
-                         apr_interval_time_t tried, apr_interval_time_t pause,
-                         fcgi_result *result)
+                         apr_interval_time_t tried, apr_interval_time_t left,
+                         apr_interval_time_t pause, fcgi_result *result)
 {
-    apr_interval_time_t left = connect_time(patience) - tried;
-
     if (left <= LAST_ATTEMPT || !may_come(result, tried)) {
         return 0;
     }
@@ -244,7 +244,7 @@ static int connect_conn(const fcgi_backend *backend, fcgi_conn *conn,
            != APR_SUCCESS) {
         attempts++;
         tried = apr_time_now() - since;
-        if (!may_try_again(patience, tried, pause, result)) {
+        if (!may_try_again(patience, tried, limit - tried, pause, result)) {
             say_tried(result, pool, attempts, patience);
             return 0;
         }

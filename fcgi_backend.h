@@ -27,12 +27,13 @@ typedef struct fcgi_backend {
 /* How a request wants its connection. */
 typedef struct fcgi_patience {
     apr_interval_time_t connect; /* trying, after its turn has come */
+    apr_time_t until;            /* whatever else is allowed; 0: no end */
     int fresh;                   /* not one that was used before */
     int once;                    /* one attempt without standing in line: it
                                   * was waited for in vain just now */
     /*
      * Waits for at most interval microseconds, 0: not at all, as only the
-     * caller may. Anything but APR_SUCCESS: the client is gone, give up.
+     * caller may. Anything but APR_SUCCESS: the request is over, give up.
      */
     apr_status_t (*pause)(void *baton, apr_interval_time_t interval);
     void *baton;
@@ -41,9 +42,6 @@ typedef struct fcgi_patience {
 /* A backend at an address, without limits. All of it lives in pool. */
 fcgi_backend *fcgi_backend_create(apr_pool_t *pool,
                                   const fcgi_address *address);
-
-/* Finds the backend's account in the shared memory, if there is any. */
-void fcgi_backend_open_account(fcgi_backend *backend);
 
 /* Counts a request that got no connection. True if the log is to say so now;
  * *others: for how many more, too. */

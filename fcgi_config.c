@@ -13,6 +13,9 @@
 #include <http_core.h>
 
 #include "fcgi_known.h"
+#include "fcgi_log.h"
+#include "fcgi_param.h"
+#include "fcgi_stderr.h"
 
 #define UNSET (-1)
 
@@ -30,7 +33,9 @@ static const fcgi_dir_config defaults = {
     .flush = FCGI_FLUSH_AUTO,
     .retry = 1,
     .script = FCGI_SCRIPT_AUTO,
-    .allow = NULL,
+    .error_override = 0,
+    .document_root = "",
+    .real_paths = 0,
 };
 
 /* Set while the configuration is read, never by .htaccess files. */
@@ -54,11 +59,29 @@ void *fcgi_config_create_dir(apr_pool_t *pool, char *dir)
     conf->flush = UNSET;
     conf->retry = UNSET;
     conf->script = UNSET;
+    conf->error_override = UNSET;
+    conf->error_codes = NULL;
     conf->allow = NULL;
+    conf->params = NULL;
+    conf->sendfile = NULL;
+    conf->stderr_rules = NULL;
+    conf->document_root = NULL;
+    conf->real_paths = UNSET;
     return conf;
 }
 
-#define MERGE(field) (add->field == UNSET ? base->field : add->field)
+#define MERGE(field)         (add->field == UNSET ? base->field : add->field)
+#define MERGE_POINTER(field) (add->field ? add->field : base->field)
+
+/* Parameters add up: the outer ones first, the inner ones last. */
+static const apr_array_header_t *append(apr_pool_t *pool,
+                                        const apr_array_header_t *outer,
+                                        const apr_array_header_t *inner)
+{
+    return outer && inner ? apr_array_append(pool, outer, inner)
+           : inner        ? inner
+                          : outer;
+}
 
 static fcgi_dir_config *merge(apr_pool_t *pool, const fcgi_dir_config *base,
                               const fcgi_dir_config *add)
@@ -74,11 +97,18 @@ static fcgi_dir_config *merge(apr_pool_t *pool, const fcgi_dir_config *base,
     conf->request_buffering = MERGE(request_buffering);
     conf->buffer_memory = MERGE(buffer_memory);
     conf->buffer_max = MERGE(buffer_max);
-    conf->buffer_dir = add->buffer_dir ? add->buffer_dir : base->buffer_dir;
+    conf->buffer_dir = MERGE_POINTER(buffer_dir);
     conf->flush = MERGE(flush);
     conf->retry = MERGE(retry);
     conf->script = MERGE(script);
-    conf->allow = add->allow ? add->allow : base->allow;
+    conf->error_override = MERGE(error_override);
+    conf->error_codes = MERGE_POINTER(error_codes);
+    conf->allow = MERGE_POINTER(allow);
+    conf->params = append(pool, base->params, add->params);
+    conf->sendfile = MERGE_POINTER(sendfile);
+    conf->stderr_rules = MERGE_POINTER(stderr_rules);
+    conf->document_root = MERGE_POINTER(document_root);
+    conf->real_paths = MERGE(real_paths);
     return conf;
 }
 
@@ -281,6 +311,125 @@ static const char *set_allow(cmd_parms *cmd, void *conf, int argc,
     return NULL;
 }
 
+static const char *add_param(cmd_parms *cmd, void *conf, const char *name,
+                             const char *second, const char *third)
+{
+    fcgi_dir_config *dir = conf;
+    apr_array_header_t *params =
+        dir->params ? apr_array_copy(cmd->pool, dir->params)
+                    : apr_array_make(cmd->pool, 1, sizeof(fcgi_param));
+
+    dir->params = params;
+    return fcgi_param_parse(cmd, name, second, third, params);
+}
+
+static const char *set_document_root(cmd_parms *cmd, void *conf,
+                                     const char *arg)
+{
+    fcgi_dir_config *dir = conf;
+    char *path;
+
+    dir->real_paths = !strcasecmp(arg, "real");
+    dir->document_root = "";
+    if (dir->real_paths || !strcasecmp(arg, "off")) {
+        return NULL;
+    }
+    if (arg[0] != '/') {
+        return apr_psprintf(cmd->pool,
+                            "%s: '%s' is not an absolute path, Real or Off",
+                            cmd->cmd->name, arg);
+    }
+    path = apr_pstrdup(cmd->pool, arg);
+    while (path[1] && path[strlen(path) - 1] == '/') {
+        path[strlen(path) - 1] = '\0';
+    }
+    dir->document_root = path;
+    return NULL;
+}
+
+/* Sets On or Off, and the statuses it holds for. */
+static const char *set_error_override(cmd_parms *cmd, void *conf, int argc,
+                                      char *const argv[])
+{
+    fcgi_dir_config *dir = conf;
+    apr_array_header_t *codes = apr_array_make(cmd->pool, 1, sizeof(int));
+    int i;
+
+    if (!argc || (strcasecmp(argv[0], "on") && strcasecmp(argv[0], "off"))
+        || (argc > 1 && !strcasecmp(argv[0], "off"))) {
+        return apr_psprintf(cmd->pool, "%s: write On, On and statuses, or Off",
+                            cmd->cmd->name);
+    }
+    for (i = 1; i < argc; i++) {
+        int code = apr_isdigit(argv[i][0]) && strlen(argv[i]) == 3
+                       ? (int)apr_atoi64(argv[i])
+                       : 0;
+
+        if (!ap_is_HTTP_ERROR(code)) {
+            return apr_psprintf(cmd->pool,
+                                "%s: '%s' is not a status from 400 to 599",
+                                cmd->cmd->name, argv[i]);
+        }
+        APR_ARRAY_PUSH(codes, int) = code;
+    }
+    dir->error_override = !strcasecmp(argv[0], "on");
+    dir->error_codes = codes;
+    return NULL;
+}
+
+static const char *set_sendfile(cmd_parms *cmd, void *conf, int argc,
+                                char *const argv[])
+{
+    fcgi_dir_config *dir = conf;
+    apr_array_header_t *folders =
+        apr_array_make(cmd->pool, 1, sizeof(const char *));
+    int i;
+
+    if (argc != 1 || strcasecmp(argv[0], "off")) {
+        for (i = 0; i < argc && argv[i][0] == '/'; i++) {
+            APR_ARRAY_PUSH(folders, const char *) =
+                apr_pstrdup(cmd->pool, argv[i]);
+        }
+        if (!argc || i < argc) {
+            return apr_psprintf(cmd->pool,
+                                "%s: '%s' is not the absolute path of a "
+                                "folder; write such paths, or Off",
+                                cmd->cmd->name, argc ? argv[i] : "");
+        }
+    }
+    dir->sendfile = folders;
+    return NULL;
+}
+
+/* Adds a level for lines of stderr. */
+static const char *add_stderr_level(cmd_parms *cmd, void *conf,
+                                    const char *level, const char *pattern)
+{
+    fcgi_dir_config *dir = conf;
+    fcgi_stderr_rule rule = { APLOG_ERR, NULL };
+    apr_array_header_t *rules =
+        dir->stderr_rules
+            ? apr_array_copy(cmd->pool, dir->stderr_rules)
+            : apr_array_make(cmd->pool, 1, sizeof(fcgi_stderr_rule));
+    const char *problem = ap_parse_log_level(level, &rule.level);
+
+    if (problem) {
+        return apr_psprintf(cmd->pool, "%s: '%s': %s", cmd->cmd->name, level,
+                            problem);
+    }
+    if (pattern) {
+        rule.pattern = ap_pregcomp(cmd->pool, pattern, AP_REG_EXTENDED);
+        if (!rule.pattern) {
+            return apr_psprintf(cmd->pool,
+                                "%s: '%s' is not a regular expression",
+                                cmd->cmd->name, pattern);
+        }
+    }
+    APR_ARRAY_PUSH(rules, fcgi_stderr_rule) = rule;
+    dir->stderr_rules = rules;
+    return NULL;
+}
+
 static const char *set_retry(cmd_parms *cmd, void *conf, const char *arg)
 {
     int *field = field_at(conf, cmd);
@@ -352,5 +501,25 @@ const command_rec fcgi_config_commands[] = {
     AP_INIT_TAKE_ARGV("FcgiAllow", set_allow, NULL, IN_SERVER_AND_SECTIONS,
                       "patterns of addresses that .htaccess files may name, "
                       "beside those of the server's configuration"),
+    AP_INIT_TAKE123("FcgiParam", add_param, NULL, OR_FILEINFO,
+                    "[!]NAME [value] [expr=condition]: a variable that is set "
+                    "or taken away after all others are made"),
+    AP_INIT_TAKE1("FcgiDocumentRoot", set_document_root, NULL,
+                  IN_SERVER_AND_SECTIONS,
+                  "where the application has DocumentRoot; Real: where it is "
+                  "with all links followed; Off (default)"),
+    AP_INIT_TAKE_ARGV("FcgiErrorOverride", set_error_override, NULL,
+                      OR_FILEINFO,
+                      "On: the site's ErrorDocument in place of the "
+                      "application's errors, or of some statuses; Off "
+                      "(default)"),
+    AP_INIT_TAKE_ARGV("FcgiSendfile", set_sendfile, NULL,
+                      IN_SERVER_AND_SECTIONS,
+                      "folders whose files the application may have sent by "
+                      "X-Sendfile, or Off (default)"),
+    AP_INIT_TAKE12("FcgiStderrLevel", add_stderr_level, NULL,
+                   IN_SERVER_AND_SECTIONS,
+                   "the level of the application's stderr in the log "
+                   "(default error), or of lines that match a pattern"),
     { NULL, { NULL }, NULL, 0, RAW_ARGS, NULL },
 };

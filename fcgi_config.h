@@ -10,12 +10,6 @@
 #include <httpd.h>
 #include <http_config.h>
 
-/* The module, for its slot in configuration vectors. */
-extern module AP_MODULE_DECLARE_DATA fastcgi_handler_module;
-
-/* Every log message starts with a stable id that README.rst explains. */
-#define FCGI_LOGNO(number) "FCGI" number ": "
-
 /* When httpd is told to let go what it has for the client. */
 typedef enum {
     FCGI_FLUSH_AUTO, /* when the application pauses */
@@ -45,8 +39,16 @@ typedef struct fcgi_dir_config {
     int flush;                              /* an fcgi_flush */
     int retry;                              /* 1: Safe, 0: Off */
     int script;                             /* an fcgi_script */
-    const apr_array_header_t *allow; /* of const char *: patterns of addresses;
-                                      * NULL: unset */
+    int error_override;                     /* 0 or 1 */
+
+    /* NULL: unset */
+    const apr_array_header_t *error_codes;  /* of int; empty: all errors */
+    const apr_array_header_t *allow;        /* of const char *: patterns */
+    const apr_array_header_t *params;       /* of fcgi_param */
+    const apr_array_header_t *sendfile;     /* of const char *: folders */
+    const apr_array_header_t *stderr_rules; /* of fcgi_stderr_rule */
+    const char *document_root;              /* "": httpd's own */
+    int real_paths; /* 1: all links followed; with document_root */
 } fcgi_dir_config;
 
 extern const command_rec fcgi_config_commands[];

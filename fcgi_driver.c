@@ -164,7 +164,7 @@ apr_status_t fcgi_driver_pause(void *exchange, apr_interval_time_t interval)
         else if (left) {
             apr_sleep(left < END_TICK ? left : END_TICK);
         }
-        if (fcgi_exchange_client_left(ex)) {
+        if (fcgi_exchange_is_over(ex)) {
             return APR_ECONNABORTED;
         }
         now = apr_time_now();

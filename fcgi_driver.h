@@ -13,7 +13,8 @@ fcgi_outcome fcgi_driver_run(fcgi_exchange *ex);
 
 /*
  * Waits for interval microseconds, an exchange's that has no connection; 0:
- * only looks. APR_ECONNABORTED: its client has left, and it has ended.
+ * only looks. APR_ECONNABORTED: it has ended, as its client left or its time
+ * is over.
  */
 apr_status_t fcgi_driver_pause(void *exchange, apr_interval_time_t interval);
 

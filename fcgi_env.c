@@ -7,6 +7,8 @@
  */
 #include "fcgi_env.h"
 
+#include <stdlib.h>
+
 #include <apr_lib.h>
 #include <apr_strings.h>
 
@@ -15,6 +17,7 @@
 #include <util_script.h>
 
 #include "fcgi_origin.h"
+#include "fcgi_param.h"
 #include "fcgi_record.h"
 
 /* A script that is no file: the Location's path. */
@@ -137,10 +140,62 @@ static void set_content_length(request_rec *r, apr_off_t body_len)
     }
 }
 
+/* A path as the application sees it, if it lies below root; real is where the
+ * application has root. */
+static const char *moved(apr_pool_t *pool, const char *path, const char *root,
+                         const char *real)
+{
+    apr_size_t len = strlen(root);
+
+    while (len && root[len - 1] == '/') {
+        len--;
+    }
+    return !strncmp(path, root, len) && (!path[len] || path[len] == '/')
+               ? apr_pstrcat(pool, strcmp(real, "/") ? real : "", path + len,
+                             NULL)
+               : path;
+}
+
+/* A path with all links followed, or NULL if there is nothing. */
+static const char *real_path(apr_pool_t *pool, const char *path)
+{
+    char *real = realpath(path, NULL);
+    const char *copy = real ? apr_pstrdup(pool, real) : NULL;
+
+    free(real);
+    return copy;
+}
+
+/* FcgiDocumentRoot: paths as the application has them. */
+static void move_document_root(request_rec *r, const fcgi_dir_config *conf)
+{
+    static const char *const names[] = { "SCRIPT_FILENAME", "DOCUMENT_ROOT",
+                                         "PATH_TRANSLATED", NULL };
+    const char *root = ap_document_root(r);
+    const char *real =
+        conf->real_paths ? real_path(r->pool, root) : conf->document_root;
+    const char *script =
+        conf->real_paths ? real_path(r->pool, r->filename) : NULL;
+    int i;
+
+    for (i = 0; real && *real && names[i]; i++) {
+        const char *path = apr_table_get(r->subprocess_env, names[i]);
+
+        if (path) {
+            apr_table_setn(r->subprocess_env, names[i],
+                           moved(r->pool, path, root, real));
+        }
+    }
+    if (script) {
+        apr_table_setn(r->subprocess_env, "SCRIPT_FILENAME", script);
+    }
+}
+
 /* The late changes to core's variables. */
 static void adjust(request_rec *r, const char *location, apr_off_t body_len)
 {
     const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+    const fcgi_dir_config *conf = fcgi_config_settings(r);
     apr_table_t *env = r->subprocess_env;
     const char *authorization;
 
@@ -165,6 +220,8 @@ static void adjust(request_rec *r, const char *location, apr_off_t body_len)
         && !apr_table_get(env, "HTTP_AUTHORIZATION")) {
         apr_table_setn(env, "HTTP_AUTHORIZATION", authorization);
     }
+    move_document_root(r, conf);
+    fcgi_param_apply(r, conf->params);
 }
 
 /* A variable's name as CGI has it: letters, digits and underscores, and no

@@ -818,8 +818,12 @@ int fcgi_exchange_may_retry(fcgi_exchange *ex)
     return 1;
 }
 
-int fcgi_exchange_client_left(fcgi_exchange *ex)
+int fcgi_exchange_is_over(fcgi_exchange *ex)
 {
+    check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
+    if (!is_pending(ex)) {
+        return 1;
+    }
     if (ex->r->connection->aborted && ex->watch_client) {
         lose_client(ex, APR_SUCCESS, "the client's connection is gone");
     }
@@ -833,7 +837,8 @@ fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex)
 {
     do {
         ex->moved = 0;
-        if (ex->r->connection->aborted && ex->watch_client) {
+        check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
+        if (is_pending(ex) && ex->r->connection->aborted && ex->watch_client) {
             lose_client(ex, APR_SUCCESS, "the client's connection is gone");
         }
         if (is_pending(ex)) {
@@ -853,7 +858,6 @@ fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex)
         if (is_pending(ex)) {
             resume_client(ex);
         }
-        check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
     } while (is_pending(ex) && ex->moved);
     if (is_pending(ex)) {
         wait_or_give_up(ex);

@@ -131,9 +131,12 @@ fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex);
  */
 int fcgi_exchange_may_retry(fcgi_exchange *ex);
 
-/* True if the client has left while the exchange has no connection; looks if
- * client_ready says that its socket has something. */
-int fcgi_exchange_client_left(fcgi_exchange *ex);
+/*
+ * True if the exchange ended while it has no connection: its total time is
+ * over, or its client has left, at which it looks if client_ready says that
+ * the socket has something.
+ */
+int fcgi_exchange_is_over(fcgi_exchange *ex);
 
 /* Tells what became ready: FCGI_WANTS_ flags. Then step. */
 void fcgi_exchange_ready(fcgi_exchange *ex, int ready);

@@ -20,6 +20,9 @@
 
 #define NEVER ((apr_interval_time_t)-1)
 
+/* So many milliseconds a child that ends waits for the watcher. */
+#define END_ROUNDS 200
+
 APR_RING_HEAD(fcgi_conn_ring, fcgi_conn);
 typedef struct fcgi_conn_ring fcgi_conn_ring;
 
@@ -27,8 +30,8 @@ static struct {
     apr_thread_mutex_t *mutex; /* of ring */
     fcgi_conn_ring ring;
     apr_uint32_t stopping;  /* atomic: the child is told to stop */
+    apr_uint32_t ended;     /* atomic: the watcher is done */
     apr_pollset_t *pollset; /* NULL: nothing is kept in this process */
-    apr_thread_t *thread;
     fcgi_idle_report *report;
 } idle;
 
@@ -124,38 +127,59 @@ static void *APR_THREAD_FUNC watch(apr_thread_t *thread, void *data)
                          &ready);
     }
     look(); /* now all are over */
-    apr_thread_exit(thread, APR_SUCCESS);
+    apr_atomic_set32(&idle.ended, 1);
+    (void)thread;
     return NULL;
 }
 
-/* Before the child's pool goes. */
+/*
+ * Before the child's pool goes. prefork's children end in a signal's handler:
+ * the thread that was interrupted may hold what the watcher waits for, and
+ * then it is not waited for. Nothing that the watcher uses is ever freed.
+ */
 static apr_status_t end_watch(void *data)
 {
-    apr_status_t rv;
+    int rounds = END_ROUNDS;
 
     (void)data;
     fcgi_idle_stop();
-    apr_thread_join(&rv, idle.thread);
+    while (!apr_atomic_read32(&idle.ended) && rounds--) {
+        apr_sleep(apr_time_from_msec(1));
+    }
     return APR_SUCCESS;
 }
 
 /* Starts the thread without a signal to handle: they are the MPM's. */
 static apr_status_t start_thread(apr_pool_t *pool)
 {
+    apr_threadattr_t *detached;
+    apr_thread_t *thread;
     sigset_t all, before;
-    apr_status_t rv;
+    apr_status_t rv = apr_threadattr_create(&detached, pool);
+
+    if (rv == APR_SUCCESS) {
+        rv = apr_threadattr_detach_set(detached, 1);
+    }
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    rv = apr_thread_create(&idle.thread, NULL, watch, NULL, pool);
+    rv = apr_thread_create(&thread, detached, watch, NULL, pool);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rv;
 }
 
-apr_status_t fcgi_idle_start(apr_pool_t *pool, fcgi_idle_report *report)
+apr_status_t fcgi_idle_start(apr_pool_t *child, fcgi_idle_report *report)
 {
     const apr_uint32_t sockets = 64; /* where poll is not Linux's */
-    apr_status_t rv;
+    apr_pool_t *pool;
+    apr_status_t rv = apr_pool_create_unmanaged_ex(&pool, NULL, NULL);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
 
     APR_RING_INIT(&idle.ring, fcgi_conn, link);
     idle.report = report;
@@ -171,7 +195,7 @@ apr_status_t fcgi_idle_start(apr_pool_t *pool, fcgi_idle_report *report)
         idle.pollset = NULL;
         return rv;
     }
-    apr_pool_pre_cleanup_register(pool, NULL, end_watch);
+    apr_pool_pre_cleanup_register(child, NULL, end_watch);
     return APR_SUCCESS;
 }
 

@@ -15,8 +15,8 @@
  * called from any thread, the connection is closed afterwards. */
 typedef void fcgi_idle_report(const char *backend);
 
-/* Starts the thread, in a child. pool is the child's; it ends with it. */
-apr_status_t fcgi_idle_start(apr_pool_t *pool, fcgi_idle_report *report);
+/* Starts the thread, in a process whose pool is child, before which it ends. */
+apr_status_t fcgi_idle_start(apr_pool_t *child, fcgi_idle_report *report);
 
 /* The child is told to stop: closes all, keeps none from now on. */
 void fcgi_idle_stop(void);

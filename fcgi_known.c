@@ -14,10 +14,9 @@
 #include <apr_lib.h>
 #include <apr_strings.h>
 
-#include <http_log.h>
 #include <util_cfgtree.h>
 
-#include "fcgi_config.h"
+#include "fcgi_log.h"
 
 APLOG_USE_MODULE(fastcgi_handler);
 
@@ -57,6 +56,7 @@ static const struct key {
 typedef struct known_backend {
     fcgi_backend *backend;
     fcgi_address *address;
+    const char *real_name;         /* of its account, see real_name() */
     apr_int64_t values[KEY_COUNT]; /* UNSET: not said */
     const char *where[KEY_COUNT];  /* the file and line that says so */
 } known_backend;
@@ -138,6 +138,7 @@ static known_backend *know_address(apr_pool_t *pool, fcgi_address *address)
     if (!known) {
         known = apr_pcalloc(pool, sizeof(*known));
         known->address = address;
+        known->real_name = real;
         known->backend = fcgi_backend_create(pool, address);
         for (key = 0; key < KEY_COUNT; key++) {
             known->values[key] = UNSET;
@@ -507,16 +508,18 @@ int fcgi_known_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 apr_status_t fcgi_known_open_accounts(void)
 {
     apr_pool_t *pool = apr_hash_pool_get(by_address);
-    apr_status_t rv = fcgi_stats_reserve(apr_hash_count(by_address));
     apr_hash_index_t *i;
 
-    for (i = apr_hash_first(pool, by_address); i && rv == APR_SUCCESS;
-         i = apr_hash_next(i)) {
-        known_backend *known = apr_hash_this_val(i);
+    for (i = apr_hash_first(pool, by_address); i; i = apr_hash_next(i)) {
+        const known_backend *known = apr_hash_this_val(i);
+        fcgi_line *line = known->backend->line;
 
-        fcgi_backend_open_account(known->backend);
+        line->account = fcgi_stats_open_configured(known->real_name);
+        if (!line->account && (line->limits.max || line->limits.keepalive)) {
+            return APR_ENOMEM;
+        }
     }
-    return rv;
+    return APR_SUCCESS;
 }
 
 int fcgi_known_any_kept(void)
@@ -553,6 +556,9 @@ const char *fcgi_known_find(apr_pool_t *pool, const char *handler,
             return problem;
         }
         known = find(by_address, (*address)->name);
+        if (!known) {
+            known = find(by_address, real_name(pool, *address));
+        }
     }
     *backend = known ? known->backend : NULL;
     return NULL;
@@ -563,6 +569,6 @@ const fcgi_backend *fcgi_known_make(apr_pool_t *pool,
 {
     fcgi_backend *backend = fcgi_backend_create(pool, address);
 
-    fcgi_backend_open_account(backend);
+    backend->line->account = fcgi_stats_open_spare(real_name(pool, address));
     return backend;
 }

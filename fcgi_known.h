@@ -28,7 +28,8 @@ const char *fcgi_known_declare(cmd_parms *cmd, void *conf, int argc,
 int fcgi_known_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                      server_rec *s);
 
-/* Gives every backend its account in the shared memory. */
+/* Gives every backend its account in the shared memory. APR_ENOMEM: one that
+ * has limits got none. */
 apr_status_t fcgi_known_open_accounts(void);
 
 /* True if connections to any of them are kept. */

@@ -17,6 +17,18 @@
 
 #include <apr_atomic.h>
 
+/* A clock that nobody sets, where there is one to wait by. */
+#if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
+#if __GLIBC_PREREQ(2, 30)
+#define WAIT_CLOCK             CLOCK_MONOTONIC
+#define wait_until(sem, limit) sem_clockwait(sem, WAIT_CLOCK, limit)
+#endif
+#endif
+#ifndef WAIT_CLOCK
+#define WAIT_CLOCK             CLOCK_REALTIME
+#define wait_until(sem, limit) sem_timedwait(sem, limit)
+#endif
+
 static fcgi_share *mine(fcgi_line *line)
 {
     return fcgi_stats_my_share(line->account);
@@ -168,14 +180,18 @@ static void take_place(fcgi_line *line, apr_uint32_t spot, void **conn)
  */
 static void wait_for_call(fcgi_waiter *waiter, apr_interval_time_t tick)
 {
-    apr_time_t until = apr_time_now() + tick;
     struct timespec limit;
     int rv;
 
-    limit.tv_sec = (time_t)apr_time_sec(until);
-    limit.tv_nsec = (long)apr_time_usec(until) * 1000;
+    clock_gettime(WAIT_CLOCK, &limit);
+    limit.tv_sec += (time_t)apr_time_sec(tick);
+    limit.tv_nsec += (long)apr_time_usec(tick) * 1000;
+    if (limit.tv_nsec >= 1000000000) {
+        limit.tv_nsec -= 1000000000;
+        limit.tv_sec++;
+    }
     do {
-        rv = sem_timedwait(&waiter->wake, &limit);
+        rv = wait_until(&waiter->wake, &limit);
     } while (rv && errno == EINTR);
 }
 

@@ -17,6 +17,7 @@
 
 #include "fcgi_config.h"
 #include "fcgi_known.h"
+#include "fcgi_log.h"
 
 /* What a request's SetHandler gave, see fcgi_origin_remember(). */
 typedef struct remembered {

@@ -16,12 +16,12 @@
 #include <apr_strings.h>
 
 #include <http_core.h>
-#include <http_log.h>
 #include <http_protocol.h>
 #include <http_request.h>
 #include <util_filter.h>
 
 #include "fcgi_config.h"
+#include "fcgi_log.h"
 
 APLOG_USE_MODULE(fastcgi_handler);
 
@@ -52,7 +52,8 @@ fcgi_response *fcgi_response_create(request_rec *r, const char *backend,
     response->backend = backend;
     response->original_status = r->status;
     fcgi_head_init(&response->head, r->pool, max_header_size);
-    fcgi_stderr_init(&response->stderr_lines, r, backend);
+    fcgi_stderr_init(&response->stderr_lines, r, backend,
+                     fcgi_config_settings(r)->stderr_rules);
     response->flush = flush;
     response->bb = apr_brigade_create(r->pool, list);
     response->held = fcgi_spool_create(r->pool, list, spool);
@@ -115,36 +116,6 @@ static void send_interim(fcgi_response *response)
     fcgi_head_restart(&response->head);
 }
 
-static int is_location_or_type(void *data, const char *name, const char *value)
-{
-    (void)data;
-    (void)value;
-    return !ap_cstr_casecmp(name, "Location")
-           || !ap_cstr_casecmp(name, "Content-Type");
-}
-
-/*
- * Location without Status (RFC 3875, 6.2.2 and 6.2.3): a local path with
- * nothing but a Content-Type beside it asks for an internal redirect;
- * anything else is a redirect for the client.
- */
-static void decide_redirect(fcgi_response *response)
-{
-    const char *location = apr_table_get(response->head.fields, "Location");
-
-    if (!location || response->head.status) {
-        return;
-    }
-    if (location[0] == '/' && location[1] != '/'
-        && apr_table_do(is_location_or_type, NULL, response->head.fields,
-                        NULL)) {
-        response->redirect = location;
-    }
-    else {
-        response->head.status = HTTP_MOVED_TEMPORARILY;
-    }
-}
-
 /* Status, type and length where httpd looks for them. */
 static void set_meta(fcgi_response *response)
 {
@@ -201,15 +172,21 @@ static void begin(fcgi_response *response)
 {
     request_rec *r = response->r;
 
-    decide_redirect(response);
-    if (response->redirect) {
+    response->replaced = fcgi_replace_decide(r, &response->head);
+    if (response->replaced.kind == FCGI_REPLACE_LOCAL) {
         response->state = FCGI_RESPONSE_DROPPING;
         return;
     }
-    set_meta(response);
+    if (response->replaced.kind != FCGI_REPLACE_ERROR_PAGE) {
+        set_meta(response);
+    }
     decide_flush(response);
     apr_table_unset(response->head.fields, "Content-Type");
     apr_table_do(set_field, r->headers_out, response->head.fields, NULL);
+    if (response->replaced.kind != FCGI_REPLACE_NOT) {
+        response->state = FCGI_RESPONSE_DROPPING;
+        return;
+    }
     if (response->head.content_length >= 0) {
         ap_set_content_length(r, response->head.content_length);
     }
@@ -540,7 +517,7 @@ fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
                                     ? "the header block is cut off"
                                     : "no header at all");
     }
-    if (response->redirect || response->condition) {
+    if (response->replaced.kind != FCGI_REPLACE_NOT || response->condition) {
         return FCGI_OUTCOME_DONE;
     }
     if (response->state == FCGI_RESPONSE_DROPPING) {

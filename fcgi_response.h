@@ -14,6 +14,7 @@
 #include "fcgi_config.h"
 #include "fcgi_head.h"
 #include "fcgi_outcome.h"
+#include "fcgi_replace.h"
 #include "fcgi_spool.h"
 #include "fcgi_stderr.h"
 
@@ -32,10 +33,10 @@ typedef struct fcgi_response {
     fcgi_response_state state;
     int original_status; /* r->status before the application spoke */
 
-    fcgi_head head;       /* the header block */
-    int interim_count;    /* 1xx blocks so far */
-    const char *redirect; /* a local redirect's path, or NULL */
-    int condition;        /* 304 or 412 of ap_meets_conditions(), or 0 */
+    fcgi_head head;            /* the header block */
+    int interim_count;         /* 1xx blocks so far */
+    fcgi_replacement replaced; /* what httpd is to give in its place */
+    int condition;             /* 304 or 412 of ap_meets_conditions(), or 0 */
 
     /* the body */
     apr_bucket_brigade *bb; /* just taken, or just being passed on */

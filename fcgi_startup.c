@@ -11,14 +11,13 @@
 #include <ap_mpm.h>
 #include <http_config.h>
 #include <http_core.h>
-#include <http_log.h>
 #include <http_main.h>
 #include <mpm_common.h>
 #include <util_mutex.h>
 
-#include "fcgi_config.h"
 #include "fcgi_idle.h"
 #include "fcgi_known.h"
+#include "fcgi_log.h"
 #include "fcgi_stats.h"
 
 APLOG_USE_MODULE(fastcgi_handler);

@@ -25,12 +25,13 @@
 #define SWEEP_EVERY apr_time_from_msec(100)
 #define SPEAK_EVERY apr_time_from_sec(1)
 
-/* Accounts beyond those asked for, for addresses that only requests name. */
-#define SPARE_ACCOUNTS 64
+/* Accounts of the first segment; each further one has room for the double. */
+#define FIRST_CAPACITY (2 * FCGI_STATS_SPARE)
 
 typedef struct fcgi_segment_head {
     apr_uint32_t count;    /* accounts open */
-    apr_uint32_t children; /* highest number a child ever had */
+    apr_uint32_t children; /* first segment: highest number of a child */
+    apr_uint32_t spare;    /* first segment: accounts that requests opened */
 } fcgi_segment_head;
 
 static fcgi_stats *stats;
@@ -50,28 +51,30 @@ static fcgi_account *account_at(const fcgi_segment *segment,
     return (fcgi_account *)(void *)(first + index * account_size());
 }
 
-/* Adds a segment. Memory of APR's without a name is zero, and its pages cost
- * nothing until they are used. */
-static apr_status_t add_segment(apr_uint32_t capacity)
+/* Adds a segment; NULL if that cannot be done. Memory of APR's without a name
+ * is zero, and its pages cost nothing until they are used. */
+static fcgi_segment *add_segment(void)
 {
     fcgi_segment *segment = stats->segments;
+    apr_uint32_t capacity = FIRST_CAPACITY;
     apr_shm_t *memory;
-    apr_status_t rv;
 
-    while (segment->head) {
-        if (++segment == stats->segments + FCGI_STATS_SEGMENTS) {
-            return APR_ENOMEM;
+    for (; segment->head; segment++) {
+        capacity = segment->capacity * 2;
+        if (segment == stats->segments + FCGI_STATS_SEGMENTS - 1) {
+            return NULL;
         }
     }
-    rv = apr_shm_create(&memory,
-                        APR_ALIGN_DEFAULT(sizeof(fcgi_segment_head))
-                            + capacity * account_size(),
-                        NULL, stats->pool);
-    if (rv == APR_SUCCESS) {
-        segment->head = apr_shm_baseaddr_get(memory);
-        segment->capacity = capacity;
+    if (apr_shm_create(&memory,
+                       APR_ALIGN_DEFAULT(sizeof(fcgi_segment_head))
+                           + capacity * account_size(),
+                       NULL, stats->pool)
+        != APR_SUCCESS) {
+        return NULL;
     }
-    return rv;
+    segment->head = apr_shm_baseaddr_get(memory);
+    segment->capacity = capacity;
+    return segment;
 }
 
 /* The presence file has no name, and is never written to. */
@@ -106,28 +109,15 @@ apr_status_t fcgi_stats_create(fcgi_stats *made, apr_pool_t *pool,
     made->children = children;
     stats = made;
     rv = open_presence();
-    return rv == APR_SUCCESS ? add_segment(SPARE_ACCOUNTS) : rv;
+    if (rv == APR_SUCCESS && !add_segment()) {
+        rv = APR_ENOMEM;
+    }
+    return rv;
 }
 
 void fcgi_stats_use(fcgi_stats *made)
 {
     stats = made;
-}
-
-apr_status_t fcgi_stats_reserve(apr_uint32_t count)
-{
-    const fcgi_segment *segment;
-    apr_uint32_t room = 0;
-
-    for (segment = stats->segments; segment->head; segment++) {
-        room += segment->capacity - segment->head->count;
-        if (segment == stats->segments + FCGI_STATS_SEGMENTS - 1) {
-            break;
-        }
-    }
-    return room < count + SPARE_ACCOUNTS / 2
-               ? add_segment(count + SPARE_ACCOUNTS)
-               : APR_SUCCESS;
 }
 
 /*
@@ -215,50 +205,91 @@ apr_status_t fcgi_stats_join(apr_pool_t *pool)
     return APR_SUCCESS;
 }
 
-/* The account of that name, or a new one. Under the lock. */
-static fcgi_account *find_or_open(const char *name)
+/* The account of that name, or NULL; *room is a segment that has room for
+ * one more, or NULL. Under the lock. */
+static fcgi_account *find(const char *name, fcgi_segment **room)
 {
-    fcgi_account *account = NULL;
-    fcgi_segment *segment = NULL;
     int i;
 
+    *room = NULL;
     for (i = 0; i < FCGI_STATS_SEGMENTS && stats->segments[i].head; i++) {
+        fcgi_segment *segment = &stats->segments[i];
         apr_uint32_t j;
 
-        segment = &stats->segments[i];
         for (j = 0; j < segment->head->count; j++) {
-            account = account_at(segment, j);
+            fcgi_account *account = account_at(segment, j);
+
             if (!strcmp(account->name, name)) {
                 return account;
             }
         }
+        if (!*room && segment->head->count < segment->capacity) {
+            *room = segment;
+        }
     }
-    /* only the last segment has room */
-    if (!segment || segment->head->count == segment->capacity) {
-        return NULL;
-    }
-    account = account_at(segment, segment->head->count);
+    return NULL;
+}
+
+/* A new account in a segment that has room. Under the lock. */
+static fcgi_account *open_account(fcgi_segment *segment, const char *name)
+{
+    fcgi_account *account = account_at(segment, segment->head->count);
+
     apr_cpystrn(account->name, name, sizeof(account->name));
     segment->head->count++;
     return account;
 }
 
-fcgi_account *fcgi_stats_account(const char *name)
+fcgi_account *fcgi_stats_open_configured(const char *name)
 {
-    fcgi_account *account = NULL;
+    fcgi_account *account;
+    fcgi_segment *room;
 
-    if (stats && strlen(name) < FCGI_STATS_NAME_LEN) {
-        fcgi_stats_lock();
-        account = find_or_open(name);
-        fcgi_stats_unlock();
+    if (!stats || strlen(name) >= FCGI_STATS_NAME_LEN) {
+        return NULL;
     }
+    fcgi_stats_lock();
+    account = find(name, &room);
+    if (!account && !room) {
+        room = add_segment();
+    }
+    if (!account && room) {
+        account = open_account(room, name);
+    }
+    fcgi_stats_unlock();
     return account;
 }
 
-/* A lock that cannot be had leaves no way to go on. */
+fcgi_account *fcgi_stats_open_spare(const char *name)
+{
+    fcgi_account *account;
+    fcgi_segment *room;
+
+    if (!stats || strlen(name) >= FCGI_STATS_NAME_LEN) {
+        return NULL;
+    }
+    fcgi_stats_lock();
+    account = find(name, &room);
+    if (!account && room
+        && stats->segments[0].head->spare < FCGI_STATS_SPARE) {
+        stats->segments[0].head->spare++;
+        account = open_account(room, name);
+    }
+    fcgi_stats_unlock();
+    return account;
+}
+
+/* A lock that cannot be had leaves no way to go on. Where it is a file's, the
+ * system takes processes with several threads for a deadlock at times. */
 void fcgi_stats_lock(void)
 {
-    if (apr_global_mutex_lock(stats->lock) != APR_SUCCESS) {
+    apr_status_t rv = apr_global_mutex_lock(stats->lock);
+
+    while (rv == EDEADLK) {
+        apr_sleep(apr_time_from_msec(1));
+        rv = apr_global_mutex_lock(stats->lock);
+    }
+    if (rv != APR_SUCCESS) {
         abort();
     }
 }

@@ -26,8 +26,11 @@
 #define FCGI_STATS_NAME_LEN 320
 
 /* Parts the memory may consist of: it grows when a restart brings more
- * backends than there was room for. */
-#define FCGI_STATS_SEGMENTS 8
+ * backends than there was room for, each time to the double. */
+#define FCGI_STATS_SEGMENTS 10
+
+/* Accounts for addresses that only requests name. */
+#define FCGI_STATS_SPARE 64
 
 /* What one child has of one backend. Written atomically by that child, and
  * by whoever finds it dead. */
@@ -85,16 +88,18 @@ apr_status_t fcgi_stats_create(fcgi_stats *stats, apr_pool_t *pool,
  * of the configuration. */
 void fcgi_stats_use(fcgi_stats *stats);
 
-/* Makes sure that count accounts more can be opened. */
-apr_status_t fcgi_stats_reserve(apr_uint32_t count);
-
 /* This process is a child from now on, until it ends in whatever way: takes a
  * number, and clears what a dead child left under it. */
 apr_status_t fcgi_stats_join(apr_pool_t *pool);
 
-/* The account of that name, opened if there was none. NULL if there is no
- * room, or no memory at all: then nothing is counted. */
-fcgi_account *fcgi_stats_account(const char *name);
+/*
+ * The account of that name, opened if there was none. The configuration's get
+ * new memory if there is no room, in the parent only; those that only
+ * requests name have FCGI_STATS_SPARE together, as clients may have a part in
+ * such names. NULL if there is none: then nothing is counted.
+ */
+fcgi_account *fcgi_stats_open_configured(const char *name);
+fcgi_account *fcgi_stats_open_spare(const char *name);
 
 /* The whole memory is this thread's until it unlocks it. */
 void fcgi_stats_lock(void);

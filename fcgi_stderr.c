@@ -5,17 +5,32 @@
  */
 #include "fcgi_stderr.h"
 
-#include <http_log.h>
-
-#include "fcgi_config.h"
+#include "fcgi_log.h"
 
 APLOG_USE_MODULE(fastcgi_handler);
 
-void fcgi_stderr_init(fcgi_stderr *output, request_rec *r, const char *backend)
+void fcgi_stderr_init(fcgi_stderr *output, request_rec *r, const char *backend,
+                      const apr_array_header_t *rules)
 {
     output->r = r;
     output->backend = backend;
+    output->rules = rules;
     output->len = 0;
+}
+
+static int level_of(const fcgi_stderr *output, const char *text)
+{
+    int i;
+
+    for (i = 0; output->rules && i < output->rules->nelts; i++) {
+        const fcgi_stderr_rule *rule =
+            &APR_ARRAY_IDX(output->rules, i, const fcgi_stderr_rule);
+
+        if (!rule->pattern || !ap_regexec(rule->pattern, text, 0, NULL, 0)) {
+            return rule->level;
+        }
+    }
+    return APLOG_ERR;
 }
 
 /* Logs the gathered line. more says that it goes on in the next entry. */
@@ -34,7 +49,7 @@ static void log_line(fcgi_stderr *output, int more)
         }
     }
     text[len] = '\0';
-    ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, output->r,
+    ap_log_rerror(APLOG_MARK, level_of(output, text), 0, output->r,
                   FCGI_LOGNO("10") "%s: stderr: %s%s", output->backend, text,
                   more ? " [continued]" : "");
     output->len = 0;

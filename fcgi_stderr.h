@@ -9,18 +9,27 @@
 
 #include <httpd.h>
 
+/* A level for lines that match a pattern. */
+typedef struct fcgi_stderr_rule {
+    int level;                 /* APLOG_ERR, ... */
+    const ap_regex_t *pattern; /* NULL: every line */
+} fcgi_stderr_rule;
+
 /* A longer line is logged in pieces of so many bytes. */
 #define FCGI_STDERR_LINE 1024
 
 typedef struct fcgi_stderr {
     request_rec *r;
     const char *backend;             /* its name, for the log */
+    const apr_array_header_t *rules; /* of fcgi_stderr_rule, or NULL; the
+                                      * first that matches says the level,
+                                      * APLOG_ERR if none does */
     char line[FCGI_STDERR_LINE + 1]; /* unfinished; its end may be CR */
     apr_size_t len;
 } fcgi_stderr;
 
-void fcgi_stderr_init(fcgi_stderr *output, request_rec *r,
-                      const char *backend);
+void fcgi_stderr_init(fcgi_stderr *output, request_rec *r, const char *backend,
+                      const apr_array_header_t *rules);
 
 /* Logs every line that ends in the len bytes at data; keeps the rest. Empty
  * lines are dropped. */

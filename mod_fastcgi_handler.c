@@ -15,7 +15,6 @@
 #include <httpd.h>
 #include <http_config.h>
 #include <http_core.h>
-#include <http_log.h>
 #include <http_protocol.h>
 #include <http_request.h>
 #include <mpm_common.h>
@@ -29,8 +28,10 @@
 #include "fcgi_env.h"
 #include "fcgi_exchange.h"
 #include "fcgi_known.h"
+#include "fcgi_log.h"
 #include "fcgi_origin.h"
 #include "fcgi_outcome.h"
+#include "fcgi_replace.h"
 #include "fcgi_startup.h"
 
 /* Access logs show a client that left as nginx's do; httpd has no status. */
@@ -136,22 +137,6 @@ static void log_failure(const fcgi_exchange *ex, const policy *how)
                          : "");
 }
 
-/* An internal redirect as RFC 3875, 6.2.2 has it: a new request, a GET. */
-static int redirect(request_rec *r, const char *path)
-{
-    int status = ap_discard_request_body(r);
-
-    if (status != OK) {
-        return status;
-    }
-    r->method = "GET";
-    r->method_number = M_GET;
-    apr_table_unset(r->headers_in, "Content-Length");
-    apr_table_unset(r->headers_in, "Transfer-Encoding");
-    ap_internal_redirect(path, r);
-    return OK;
-}
-
 /* The answer is complete: says what was strange about it, and goes on. */
 static int conclude_done(fcgi_exchange *ex)
 {
@@ -177,8 +162,8 @@ static int conclude_done(fcgi_exchange *ex)
                                        "status %u",
                       response->backend, ex->app_status);
     }
-    if (response->redirect) {
-        return redirect(r, response->redirect);
+    if (response->replaced.kind != FCGI_REPLACE_NOT) {
+        return fcgi_replace_perform(r, &response->replaced, response->backend);
     }
     return response->condition ? response->condition : OK;
 }
@@ -287,6 +272,7 @@ static void ask(fcgi_exchange *ex, const fcgi_params *params)
     fcgi_patience patience = { 0 };
 
     patience.connect = ex->terms.connect;
+    patience.until = ex->terms.total ? ex->started + ex->terms.total : 0;
     patience.once = was_in_vain(ex);
     patience.pause = fcgi_driver_pause;
     patience.baton = ex;
@@ -297,7 +283,12 @@ static void ask(fcgi_exchange *ex, const fcgi_params *params)
 
         ex->tries++;
         if (!conn) {
-            ex->result = result;
+            if (fcgi_exchange_is_over(ex)) {
+                ex->result.phase = result.phase;
+            }
+            else {
+                ex->result = result;
+            }
             apr_table_setn(ex->r->notes, NO_CONNECTION_NOTE,
                            ex->backend->name);
             return;

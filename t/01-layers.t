@@ -14,21 +14,26 @@ use Test::More;
 # file => what its .c and .h may include of ours (its own header always).
 my %MAY_INCLUDE = (
     mod_fastcgi_handler => [qw(fcgi_config fcgi_known fcgi_origin fcgi_env
-                               fcgi_startup fcgi_driver fcgi_exchange fcgi_backend
-                               fcgi_response fcgi_outcome)],
-    fcgi_startup        => [qw(fcgi_config fcgi_known fcgi_idle fcgi_stats)],
-    fcgi_origin         => [qw(fcgi_config fcgi_known fcgi_backend)],
-    fcgi_config         => [qw(fcgi_known)],
-    fcgi_known          => [qw(fcgi_config fcgi_backend)],
-    fcgi_env            => [qw(fcgi_config fcgi_origin fcgi_record)],
+                               fcgi_startup fcgi_driver fcgi_exchange
+                               fcgi_backend fcgi_response fcgi_replace
+                               fcgi_outcome fcgi_log)],
+    fcgi_startup        => [qw(fcgi_known fcgi_address fcgi_idle fcgi_stats
+                               fcgi_log)],
+    fcgi_origin         => [qw(fcgi_config fcgi_known fcgi_backend fcgi_log)],
+    fcgi_config         => [qw(fcgi_known fcgi_param fcgi_stderr fcgi_log)],
+    fcgi_known          => [qw(fcgi_backend fcgi_log)],
+    fcgi_env            => [qw(fcgi_config fcgi_origin fcgi_param
+                               fcgi_record)],
+    fcgi_param          => [qw(fcgi_log)],
     fcgi_driver         => [qw(fcgi_exchange)],
     fcgi_exchange       => [qw(fcgi_backend fcgi_spool fcgi_response
                                fcgi_record fcgi_writer fcgi_outcome)],
     fcgi_writer         => [qw(fcgi_record)],
     fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_spool fcgi_head
-                               fcgi_stderr)],
+                               fcgi_replace fcgi_stderr fcgi_log)],
+    fcgi_replace        => [qw(fcgi_config fcgi_head fcgi_log)],
     fcgi_head           => [],
-    fcgi_stderr         => [qw(fcgi_config)],
+    fcgi_stderr         => [qw(fcgi_log)],
     fcgi_backend        => [qw(fcgi_address fcgi_conn fcgi_line fcgi_idle
                                fcgi_outcome)],
     fcgi_idle           => [qw(fcgi_conn)],
@@ -39,6 +44,7 @@ my %MAY_INCLUDE = (
     fcgi_stats          => [],
     fcgi_record         => [],
     fcgi_outcome        => [],      # a header only
+    fcgi_log            => [],      # a header only
 );
 
 # file => the only other headers it may include.

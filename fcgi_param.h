@@ -1,0 +1,33 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_param.h - FcgiParam: variables that are set or taken away after all
+ * others are made. Knows neither records nor sockets.
+ */
+#ifndef FCGI_PARAM_H
+#define FCGI_PARAM_H
+
+#include <httpd.h>
+#include <ap_expr.h>
+#include <http_config.h>
+
+typedef struct fcgi_param {
+    const char *name;
+    const ap_expr_info_t *value;     /* NULL: the variable is taken away */
+    const ap_expr_info_t *condition; /* NULL: always */
+} fcgi_param;
+
+/*
+ * Parses the words of FcgiParam: [!]NAME [value] [expr=condition]; a missing
+ * word is NULL. Adds to params, an array of fcgi_param. Returns NULL, or what
+ * is wrong.
+ */
+const char *fcgi_param_parse(cmd_parms *cmd, const char *name,
+                             const char *second, const char *third,
+                             apr_array_header_t *params);
+
+/* Does what params say, in their order, to r->subprocess_env. A variable
+ * whose expression fails is left as it is, and a line in the log says so. */
+void fcgi_param_apply(request_rec *r, const apr_array_header_t *params);
+
+#endif

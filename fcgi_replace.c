@@ -1,0 +1,296 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_replace.c - answers for other answers; the contract is in
+ * fcgi_replace.h. What is given instead is httpd's own: internal redirects,
+ * ErrorDocument, file buckets, so that its ranges, conditions and access
+ * rules hold.
+ */
+#include "fcgi_replace.h"
+
+#include <stdlib.h>
+
+#include <apr_buckets.h>
+#include <apr_file_io.h>
+#include <apr_strings.h>
+
+#include <http_core.h>
+#include <http_protocol.h>
+#include <http_request.h>
+#include <util_filter.h>
+
+#include "fcgi_log.h"
+
+APLOG_USE_MODULE(fastcgi_handler);
+
+/* ---- deciding ---- */
+
+static int is_location_or_type(void *data, const char *name, const char *value)
+{
+    (void)data;
+    (void)value;
+    return !ap_cstr_casecmp(name, "Location")
+           || !ap_cstr_casecmp(name, "Content-Type");
+}
+
+/* Location without Status: a local path with nothing but a Content-Type
+ * beside it asks for an internal redirect. */
+static fcgi_replacement decide_location(fcgi_head *head)
+{
+    const char *location = apr_table_get(head->fields, "Location");
+    fcgi_replacement result = { FCGI_REPLACE_NOT, NULL, 0 };
+
+    if (!location || head->status) {
+        return result;
+    }
+    if (location[0] == '/' && location[1] != '/'
+        && apr_table_do(is_location_or_type, NULL, head->fields, NULL)) {
+        result.kind = FCGI_REPLACE_LOCAL;
+        result.target = location;
+    }
+    else {
+        head->status = HTTP_MOVED_TEMPORARILY;
+    }
+    return result;
+}
+
+/* True if FcgiErrorOverride names a status; without a list, all errors. */
+static int is_overridden(const fcgi_dir_config *conf, int status)
+{
+    int i;
+
+    if (!conf->error_override || !ap_is_HTTP_ERROR(status)) {
+        return 0;
+    }
+    for (i = 0; conf->error_codes && i < conf->error_codes->nelts; i++) {
+        if (APR_ARRAY_IDX(conf->error_codes, i, int) == status) {
+            return 1;
+        }
+    }
+    return !conf->error_codes || !conf->error_codes->nelts;
+}
+
+/* True if r is for the error page of another request already. */
+static int is_error_page(const request_rec *r)
+{
+    return r->prev && ap_is_HTTP_ERROR(r->prev->status);
+}
+
+/* X-Sendfile and X-Accel-Redirect, which the client must not see. */
+static fcgi_replacement decide_file(const fcgi_dir_config *conf,
+                                    fcgi_head *head)
+{
+    const char *file = apr_table_get(head->fields, "X-Sendfile");
+    const char *url = apr_table_get(head->fields, "X-Accel-Redirect");
+    fcgi_replacement result = { FCGI_REPLACE_NOT, NULL, 0 };
+
+    if (!conf->sendfile || !conf->sendfile->nelts) {
+        return result;
+    }
+    apr_table_unset(head->fields, "X-Sendfile");
+    apr_table_unset(head->fields, "X-Accel-Redirect");
+    if (file) {
+        result.kind = FCGI_REPLACE_FILE;
+        result.target = file;
+        head->content_length = -1; /* of the body that is dropped */
+    }
+    else if (url && url[0] == '/') {
+        result.kind = FCGI_REPLACE_URL;
+        result.target = url;
+    }
+    return result;
+}
+
+fcgi_replacement fcgi_replace_decide(request_rec *r, fcgi_head *head)
+{
+    const fcgi_dir_config *conf = fcgi_config_settings(r);
+    fcgi_replacement result = decide_file(conf, head);
+
+    if (result.kind == FCGI_REPLACE_NOT) {
+        result = decide_location(head);
+    }
+    if (result.kind == FCGI_REPLACE_NOT && is_overridden(conf, head->status)
+        && !is_error_page(r)) {
+        result.kind = FCGI_REPLACE_ERROR_PAGE;
+        result.status = head->status;
+    }
+    return result;
+}
+
+/* ---- doing it ---- */
+
+/* An internal redirect: a new request, a GET, with its own access rules. */
+static int redirect(request_rec *r, const char *path)
+{
+    int status = ap_discard_request_body(r);
+
+    if (status != OK) {
+        return status;
+    }
+    r->method = "GET";
+    r->method_number = M_GET;
+    apr_table_unset(r->headers_in, "Content-Length");
+    apr_table_unset(r->headers_in, "Transfer-Encoding");
+    ap_internal_redirect(path, r);
+    return OK;
+}
+
+/* Fields of the application's that hold for the other answer, too. */
+static void keep_fields(request_rec *r, const char *const *names)
+{
+    for (; *names; names++) {
+        const apr_array_header_t *fields = apr_table_elts(r->headers_out);
+        const apr_table_entry_t *field =
+            (const apr_table_entry_t *)fields->elts;
+        int i;
+
+        for (i = 0; i < fields->nelts; i++, field++) {
+            if (!ap_cstr_casecmp(field->key, *names)) {
+                apr_table_addn(r->err_headers_out, field->key, field->val);
+            }
+        }
+    }
+    apr_table_clear(r->headers_out);
+}
+
+/* True if path lies in a folder that FcgiSendfile names; both with all links
+ * followed. */
+static int is_below(const char *path, const char *folder)
+{
+    char *real = realpath(folder, NULL);
+    apr_size_t len = real ? strlen(real) : 0;
+    int below = real && !strncmp(path, real, len)
+                && (path[len] == '/' || !strcmp(real, "/"));
+
+    free(real);
+    return below;
+}
+
+/* The file that path means, with all links followed, in r->pool; NULL if
+ * there is none, or if it lies in no folder that FcgiSendfile names. */
+static const char *find_file(request_rec *r, const char *path)
+{
+    const apr_array_header_t *folders = fcgi_config_settings(r)->sendfile;
+    char *real = path[0] == '/' ? realpath(path, NULL) : NULL;
+    const char *found = NULL;
+    int i;
+
+    for (i = 0; real && i < folders->nelts && !found; i++) {
+        if (is_below(real, APR_ARRAY_IDX(folders, i, const char *))) {
+            found = apr_pstrdup(r->pool, real);
+        }
+    }
+    free(real);
+    return found;
+}
+
+/* Opens a regular file; *info is what it is. */
+static apr_status_t open_file(request_rec *r, const char *path,
+                              apr_file_t **file, apr_finfo_t *info)
+{
+    apr_status_t rv = APR_ENOENT;
+
+    info->filetype = APR_NOFILE;
+    if (path) {
+        rv = apr_file_open(file, path,
+                           APR_FOPEN_READ | APR_FOPEN_SENDFILE_ENABLED,
+                           APR_FPROT_OS_DEFAULT, r->pool);
+    }
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    rv = apr_file_info_get(info, APR_FINFO_NORM, *file);
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_INCOMPLETE(rv)) {
+        return rv;
+    }
+    return info->filetype == APR_REG ? APR_SUCCESS : APR_ENOENT;
+}
+
+/* What httpd's own handler of files says of one. */
+static void set_file_fields(request_rec *r, const apr_finfo_t *info)
+{
+    r->finfo = *info;
+    ap_update_mtime(r, info->mtime);
+    if (!apr_table_get(r->headers_out, "Last-Modified")) {
+        ap_set_last_modified(r);
+    }
+    if (!apr_table_get(r->headers_out, "ETag")) {
+        ap_set_etag(r);
+    }
+    apr_table_setn(r->headers_out, "Accept-Ranges", "bytes");
+    ap_set_content_length(r, info->size);
+}
+
+/* A type for a file of which the application says none. */
+static void set_file_type(request_rec *r, const char *path)
+{
+    request_rec *lookup = ap_sub_req_lookup_file(path, r, NULL);
+
+    if (lookup->content_type) {
+        ap_set_content_type(r, apr_pstrdup(r->pool, lookup->content_type));
+    }
+    ap_destroy_sub_req(lookup);
+}
+
+static int send_file(request_rec *r, const char *asked, const char *backend)
+{
+    const char *path = find_file(r, asked);
+    apr_bucket_brigade *bb;
+    apr_finfo_t info;
+    apr_file_t *file;
+    apr_status_t rv = open_file(r, path, &file, &info);
+    int condition;
+
+    if (rv != APR_SUCCESS) {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r,
+                      FCGI_LOGNO("25") "%s: X-Sendfile names '%s', which is "
+                                       "no regular file that can be read "
+                                       "below a folder of FcgiSendfile",
+                      backend, asked);
+        r->status = HTTP_OK;
+        apr_table_clear(r->headers_out);
+        return HTTP_NOT_FOUND;
+    }
+    if (!r->content_type) {
+        set_file_type(r, path);
+    }
+    set_file_fields(r, &info);
+    condition = r->status == HTTP_OK ? ap_meets_conditions(r) : OK;
+    if (condition != OK) {
+        return condition;
+    }
+    bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    if (info.size) {
+        apr_brigade_insert_file(bb, file, 0, info.size, r->pool);
+    }
+    APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_eos_create(bb->bucket_alloc));
+    return ap_pass_brigade(r->output_filters, bb) == APR_SUCCESS
+               ? OK
+               : AP_FILTER_ERROR;
+}
+
+int fcgi_replace_perform(request_rec *r, const fcgi_replacement *replacement,
+                         const char *backend)
+{
+    static const char *const of_page[] = { "WWW-Authenticate", "Retry-After",
+                                           "Allow", "Set-Cookie", NULL };
+    static const char *const of_url[] = { "Set-Cookie", "Cache-Control",
+                                          "Expires", "Content-Disposition",
+                                          NULL };
+
+    switch (replacement->kind) {
+    case FCGI_REPLACE_LOCAL:
+        return redirect(r, replacement->target);
+    case FCGI_REPLACE_URL:
+        keep_fields(r, of_url);
+        return redirect(r, replacement->target);
+    case FCGI_REPLACE_ERROR_PAGE:
+        keep_fields(r, of_page);
+        return replacement->status;
+    case FCGI_REPLACE_FILE:
+        return send_file(r, replacement->target, backend);
+    case FCGI_REPLACE_NOT:
+        break;
+    }
+    return OK;
+}
