@@ -22,7 +22,7 @@ use Time::HiRes qw(sleep time);
 our $TOP = abs_path(dirname(__FILE__) . '/../..');
 
 my @FLAGS = ('-std=c99', '-Wall', '-Wextra', '-Werror', '-g',
-             '-fsanitize=address,undefined', '-fno-sanitize-recover=all');
+             '-fno-sanitize-recover=all');
 
 # Paths are relative to the top of the repository.
 #   sources  the .c files that make the program
@@ -30,6 +30,7 @@ my @FLAGS = ('-std=c99', '-Wall', '-Wextra', '-Werror', '-g',
 #   libs     more for the linker          args     for the program
 #   apr      1: with APR and APR-util     httpd    1: with httpd's headers, too
 #   timeout  seconds the program may run; 120
+#   sanitize 'thread' for ThreadSanitizer, instead of ASan and UBSan
 # The caller says done_testing().
 sub run {
     my (%with) = @_;
@@ -56,8 +57,10 @@ sub compiler_command {
 
     push @system, '-isystem', words('apxs', '-q', 'INCLUDEDIR')
         if $with{httpd};
-    return ($ENV{CC} || 'gcc', @FLAGS, (map { "-I$TOP/$_" } @include),
-            @system, @{ $with{flags} || [] }, '-o', $program,
+    return ($ENV{CC} || 'gcc', @FLAGS,
+            '-fsanitize=' . ($with{sanitize} || 'address,undefined'),
+            (map { "-I$TOP/$_" } @include), @system,
+            @{ $with{flags} || [] }, '-o', $program,
             (map { "$TOP/$_" } @{ $with{sources} }), '-lcmocka',
             $with{apr} || $with{httpd} ? apr_libs() : (),
             @{ $with{libs} || [] });

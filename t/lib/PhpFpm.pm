@@ -14,6 +14,8 @@
 #     log                the error log so far
 #     reload             SIGUSR2, and waits for the new processes
 #     stop
+#     kill               ends all its processes with SIGKILL
+#     restart            starts it again on the same address, after either
 # PhpFpm::program gives the path of php-fpm, undef when there is none.
 package PhpFpm;
 
@@ -34,12 +36,27 @@ sub start {
         ini => {}, pool => '', global => '', %opt);
     $self->{port} = Private::reserve_port() if $self->{transport} eq 'tcp';
     Private::spew("$self->{dir}/fpm.conf", $self->configuration);
+    $self->restart;
+    return $self;
+}
+
+sub restart {
+    my ($self) = @_;
+    my $times = $self->starts;
     $self->{pid} = Private::spawn(
         exec => [program(), '-n', '--nodaemonize', '--fpm-config',
                  "$self->{dir}/fpm.conf"],
         log => "$self->{dir}/output");
-    $self->wait_until_up(0) or die "php-fpm did not start\n" . $self->words;
-    return $self;
+    $self->wait_until_up($times)
+        or die "php-fpm did not start\n" . $self->words;
+    return;
+}
+
+sub kill {
+    my ($self) = @_;
+    CORE::kill('KILL', -$self->{pid});
+    Private::end(delete $self->{pid}, 'KILL');
+    return;
 }
 
 sub configuration {
@@ -100,7 +117,7 @@ sub status {
 sub reload {
     my ($self) = @_;
     my $times = $self->starts;
-    kill 'USR2', $self->{pid};
+    CORE::kill('USR2', $self->{pid});
     $self->wait_until_up($times)
         or die "php-fpm did not reload\n" . $self->words;
     return;
