@@ -228,44 +228,37 @@ static const char *set_dir(cmd_parms *cmd, void *conf, const char *arg)
     return NULL;
 }
 
-static const char *set_flush(cmd_parms *cmd, void *conf, const char *arg)
+/* A field that is one of some words; its value is the word's index. */
+typedef struct choice {
+    apr_size_t field;
+    const char *words[4]; /* up to three, then NULL */
+    const char *wanted;   /* for messages */
+} choice;
+
+static const choice flush_choice = { APR_OFFSETOF(fcgi_dir_config, flush),
+                                     { "Auto", "On", "Off", NULL },
+                                     "Auto, On or Off" };
+static const choice script_choice = { APR_OFFSETOF(fcgi_dir_config, script),
+                                      { "Auto", "File", "Virtual", NULL },
+                                      "Auto, File or Virtual" };
+static const choice retry_choice = { APR_OFFSETOF(fcgi_dir_config, retry),
+                                     { "Off", "Safe", NULL, NULL },
+                                     "Safe or Off" };
+
+static const char *set_choice(cmd_parms *cmd, void *conf, const char *arg)
 {
-    int *field = field_at(conf, cmd);
+    const choice *among = cmd->info;
+    int i = 0;
 
-    if (!strcasecmp(arg, "auto")) {
-        *field = FCGI_FLUSH_AUTO;
+    while (among->words[i] && strcasecmp(among->words[i], arg)) {
+        i++;
     }
-    else if (!strcasecmp(arg, "on")) {
-        *field = FCGI_FLUSH_ON;
+    if (!among->words[i]) {
+        return apr_psprintf(cmd->pool, "%s: '%s' is not %s", cmd->cmd->name,
+                            arg, among->wanted);
     }
-    else if (!strcasecmp(arg, "off")) {
-        *field = FCGI_FLUSH_OFF;
-    }
-    else {
-        return apr_psprintf(cmd->pool, "%s: '%s' is not Auto, On or Off",
-                            cmd->cmd->name, arg);
-    }
-    return NULL;
-}
-
-static const char *set_script(cmd_parms *cmd, void *conf, const char *arg)
-{
-    int *field = field_at(conf, cmd);
-
-    if (!strcasecmp(arg, "auto")) {
-        *field = FCGI_SCRIPT_AUTO;
-    }
-    else if (!strcasecmp(arg, "file")) {
-        *field = FCGI_SCRIPT_FILE;
-    }
-    else if (!strcasecmp(arg, "virtual")) {
-        *field = FCGI_SCRIPT_VIRTUAL;
-        any_virtual = 1;
-    }
-    else {
-        return apr_psprintf(cmd->pool, "%s: '%s' is not Auto, File or Virtual",
-                            cmd->cmd->name, arg);
-    }
+    *(int *)(void *)((char *)conf + among->field) = i;
+    any_virtual |= among == &script_choice && i == FCGI_SCRIPT_VIRTUAL;
     return NULL;
 }
 
@@ -430,18 +423,7 @@ static const char *add_stderr_level(cmd_parms *cmd, void *conf,
     return NULL;
 }
 
-static const char *set_retry(cmd_parms *cmd, void *conf, const char *arg)
-{
-    int *field = field_at(conf, cmd);
-
-    if (strcasecmp(arg, "safe") && strcasecmp(arg, "off")) {
-        return apr_psprintf(cmd->pool, "%s: '%s' is not Safe or Off",
-                            cmd->cmd->name, arg);
-    }
-    *field = strcasecmp(arg, "off") != 0;
-    return NULL;
-}
-
+#define CHOICE(name)           ((void *)&(name))
 #define FIELD(name)            ((void *)APR_OFFSETOF(fcgi_dir_config, name))
 #define IN_SERVER_AND_SECTIONS (RSRC_CONF | ACCESS_CONF)
 
@@ -450,7 +432,8 @@ const command_rec fcgi_config_commands[] = {
                       "[name] address [key=value...]: an application, and "
                       "how many connections it gets (max, queue, "
                       "queue-timeout, keepalive, idle, requests, ttl)"),
-    AP_INIT_TAKE1("FcgiRetry", set_retry, FIELD(retry), IN_SERVER_AND_SECTIONS,
+    AP_INIT_TAKE1("FcgiRetry", set_choice, CHOICE(retry_choice),
+                  IN_SERVER_AND_SECTIONS,
                   "Safe: a request of a safe method is sent once more when "
                   "the application dies before its answer (default); Off"),
     AP_INIT_TAKE1("FcgiConnectTimeout", set_limit, FIELD(connect_timeout),
@@ -490,10 +473,10 @@ const command_rec fcgi_config_commands[] = {
                   IN_SERVER_AND_SECTIONS,
                   "where bodies are held that are too large for memory "
                   "(default: the system's directory for such files)"),
-    AP_INIT_TAKE1("FcgiFlush", set_flush, FIELD(flush), OR_FILEINFO,
+    AP_INIT_TAKE1("FcgiFlush", set_choice, CHOICE(flush_choice), OR_FILEINFO,
                   "when the client gets a part of an answer: Auto, as soon "
                   "as the application pauses (default); On, each part; Off"),
-    AP_INIT_TAKE1("FcgiScript", set_script, FIELD(script),
+    AP_INIT_TAKE1("FcgiScript", set_choice, CHOICE(script_choice),
                   IN_SERVER_AND_SECTIONS,
                   "what a script may be: File, a regular file; Virtual, any "
                   "URL below a Location; Auto (default), a regular file, or "

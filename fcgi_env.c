@@ -7,8 +7,6 @@
  */
 #include "fcgi_env.h"
 
-#include <stdlib.h>
-
 #include <apr_lib.h>
 #include <apr_strings.h>
 
@@ -18,6 +16,7 @@
 
 #include "fcgi_origin.h"
 #include "fcgi_param.h"
+#include "fcgi_path.h"
 #include "fcgi_record.h"
 
 /* A script that is no file: the Location's path. */
@@ -156,16 +155,6 @@ static const char *moved(apr_pool_t *pool, const char *path, const char *root,
                : path;
 }
 
-/* A path with all links followed, or NULL if there is nothing. */
-static const char *real_path(apr_pool_t *pool, const char *path)
-{
-    char *real = realpath(path, NULL);
-    const char *copy = real ? apr_pstrdup(pool, real) : NULL;
-
-    free(real);
-    return copy;
-}
-
 /* FcgiDocumentRoot: paths as the application has them. */
 static void move_document_root(request_rec *r, const fcgi_dir_config *conf)
 {
@@ -173,9 +162,9 @@ static void move_document_root(request_rec *r, const fcgi_dir_config *conf)
                                          "PATH_TRANSLATED", NULL };
     const char *root = ap_document_root(r);
     const char *real =
-        conf->real_paths ? real_path(r->pool, root) : conf->document_root;
+        conf->real_paths ? fcgi_path_real(r->pool, root) : conf->document_root;
     const char *script =
-        conf->real_paths ? real_path(r->pool, r->filename) : NULL;
+        conf->real_paths ? fcgi_path_real(r->pool, r->filename) : NULL;
     int i;
 
     for (i = 0; real && *real && names[i]; i++) {

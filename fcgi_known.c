@@ -8,7 +8,6 @@
 #include "fcgi_known.h"
 
 #include <limits.h>
-#include <stdlib.h>
 
 #include <apr_hash.h>
 #include <apr_lib.h>
@@ -17,6 +16,7 @@
 #include <util_cfgtree.h>
 
 #include "fcgi_log.h"
+#include "fcgi_path.h"
 
 APLOG_USE_MODULE(fastcgi_handler);
 
@@ -98,29 +98,22 @@ static char *lowered(apr_pool_t *pool, const char *text)
     return copy;
 }
 
-/*
- * An address's name with the links in the socket's folder followed: /var/run
- * and /run are one. The socket itself need not be there. APR has no way to
- * ask.
- */
+/* An address's name with the links in the socket's folder followed: /var/run
+ * and /run are one. The socket itself need not be there. */
 static const char *real_name(apr_pool_t *pool, const fcgi_address *address)
 {
     const char *slash = address->path ? strrchr(address->path, '/') : NULL;
-    const char *name = address->name;
-    char *folder;
+    const char *folder;
 
-    if (slash) {
-        folder =
-            realpath(apr_pstrmemdup(pool, address->path,
-                                    (apr_size_t)(slash - address->path) + 1),
-                     NULL);
-        if (folder) {
-            name = apr_pstrcat(pool, FCGI_HANDLER_PREFIX, folder,
-                               folder[1] ? slash : slash + 1, NULL);
-            free(folder);
-        }
+    if (!slash) {
+        return address->name;
     }
-    return name;
+    folder = fcgi_path_real(
+        pool, apr_pstrmemdup(pool, address->path,
+                             (apr_size_t)(slash - address->path) + 1));
+    return folder ? apr_pstrcat(pool, FCGI_HANDLER_PREFIX, folder,
+                                folder[1] ? slash : slash + 1, NULL)
+                  : address->name;
 }
 
 /* The backend of an address, made if there was none. */

@@ -8,8 +8,6 @@
  */
 #include "fcgi_replace.h"
 
-#include <stdlib.h>
-
 #include <apr_buckets.h>
 #include <apr_file_io.h>
 #include <apr_strings.h>
@@ -20,6 +18,7 @@
 #include <util_filter.h>
 
 #include "fcgi_log.h"
+#include "fcgi_path.h"
 
 APLOG_USE_MODULE(fastcgi_handler);
 
@@ -153,35 +152,30 @@ static void keep_fields(request_rec *r, const char *const *names)
     apr_table_clear(r->headers_out);
 }
 
-/* True if path lies in a folder that FcgiSendfile names; both with all links
- * followed. */
-static int is_below(const char *path, const char *folder)
+/* True if path lies in a folder; all links in path are followed. */
+static int is_below(apr_pool_t *pool, const char *path, const char *folder)
 {
-    char *real = realpath(folder, NULL);
+    const char *real = fcgi_path_real(pool, folder);
     apr_size_t len = real ? strlen(real) : 0;
-    int below = real && !strncmp(path, real, len)
-                && (path[len] == '/' || !strcmp(real, "/"));
 
-    free(real);
-    return below;
+    return real && !strncmp(path, real, len)
+           && (path[len] == '/' || !strcmp(real, "/"));
 }
 
-/* The file that path means, with all links followed, in r->pool; NULL if
- * there is none, or if it lies in no folder that FcgiSendfile names. */
+/* The file that path means, with all links followed; NULL if there is none,
+ * or if it lies in no folder that FcgiSendfile names. */
 static const char *find_file(request_rec *r, const char *path)
 {
     const apr_array_header_t *folders = fcgi_config_settings(r)->sendfile;
-    char *real = path[0] == '/' ? realpath(path, NULL) : NULL;
-    const char *found = NULL;
+    const char *real = path[0] == '/' ? fcgi_path_real(r->pool, path) : NULL;
     int i;
 
-    for (i = 0; real && i < folders->nelts && !found; i++) {
-        if (is_below(real, APR_ARRAY_IDX(folders, i, const char *))) {
-            found = apr_pstrdup(r->pool, real);
+    for (i = 0; real && i < folders->nelts; i++) {
+        if (is_below(r->pool, real, APR_ARRAY_IDX(folders, i, const char *))) {
+            return real;
         }
     }
-    free(real);
-    return found;
+    return NULL;
 }
 
 /* Opens a regular file; *info is what it is. */

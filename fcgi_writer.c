@@ -140,23 +140,15 @@ apr_status_t fcgi_writer_send(fcgi_writer *writer, apr_socket_t *socket,
                               int *full)
 {
     struct iovec pieces[MAX_PIECES];
-    apr_bucket *bucket = APR_BRIGADE_FIRST(writer->bb);
     apr_size_t wanted = 0, sent = 0;
-    int count = 0;
-    apr_status_t rv;
+    int count = MAX_PIECES, i;
+    apr_status_t rv = apr_brigade_to_iovec(writer->bb, pieces, &count);
 
-    while (count < MAX_PIECES && bucket != APR_BRIGADE_SENTINEL(writer->bb)) {
-        const char *data;
-        apr_size_t len;
-
-        rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
-        if (rv != APR_SUCCESS) {
-            return rv;
-        }
-        pieces[count].iov_base = (void *)data;
-        pieces[count++].iov_len = len;
-        wanted += len;
-        bucket = APR_BUCKET_NEXT(bucket);
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    for (i = 0; i < count; i++) {
+        wanted += pieces[i].iov_len;
     }
     rv = apr_socket_sendv(socket, pieces, count, &sent);
     if (rv == APR_SUCCESS) {

@@ -21,9 +21,9 @@ my %MAY_INCLUDE = (
                                fcgi_log)],
     fcgi_origin         => [qw(fcgi_config fcgi_known fcgi_backend fcgi_log)],
     fcgi_config         => [qw(fcgi_known fcgi_param fcgi_stderr fcgi_log)],
-    fcgi_known          => [qw(fcgi_backend fcgi_log)],
+    fcgi_known          => [qw(fcgi_backend fcgi_log fcgi_path)],
     fcgi_env            => [qw(fcgi_config fcgi_origin fcgi_param
-                               fcgi_record)],
+                               fcgi_path fcgi_record)],
     fcgi_param          => [qw(fcgi_log)],
     fcgi_driver         => [qw(fcgi_exchange)],
     fcgi_exchange       => [qw(fcgi_backend fcgi_spool fcgi_response
@@ -31,7 +31,7 @@ my %MAY_INCLUDE = (
     fcgi_writer         => [qw(fcgi_record)],
     fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_spool fcgi_head
                                fcgi_replace fcgi_stderr fcgi_log)],
-    fcgi_replace        => [qw(fcgi_config fcgi_head fcgi_log)],
+    fcgi_replace        => [qw(fcgi_config fcgi_head fcgi_log fcgi_path)],
     fcgi_head           => [],
     fcgi_stderr         => [qw(fcgi_log)],
     fcgi_backend        => [qw(fcgi_address fcgi_conn fcgi_line fcgi_idle
@@ -41,6 +41,7 @@ my %MAY_INCLUDE = (
     fcgi_line           => [qw(fcgi_stats)],
     fcgi_address        => [],
     fcgi_spool          => [],
+    fcgi_path           => [],
     fcgi_stats          => [],
     fcgi_record         => [],
     fcgi_outcome        => [],      # a header only
