@@ -273,42 +273,51 @@ static void give_up(fcgi_conn *conn)
     }
 }
 
+/* Connects a connection that has its place; 0 with *result set. */
+static int connect_pressing(const fcgi_backend *backend, fcgi_conn *conn,
+                            apr_pool_t *pool, fcgi_patience *patience,
+                            fcgi_result *result)
+{
+    apr_time_t since = apr_time_now();
+    int stood = conn->pressing, connected;
+
+    fcgi_backend_press(conn);
+    connected = connect_conn(backend, conn, pool, patience, result);
+    if (connected && !stood) {
+        fcgi_backend_unpress(conn); /* a worker may be at it already */
+    }
+    patience->waits.connect += apr_time_now() - since;
+    return connected;
+}
+
 /* A connection with its place: handed on, or new. NULL with *result set. */
 static fcgi_conn *make_conn(const fcgi_backend *backend, apr_pool_t *pool,
-                            const fcgi_patience *patience, fcgi_result *result)
+                            fcgi_patience *patience, fcgi_result *result)
 {
     int keepable = backend->line->limits.keepalive > 0 && fcgi_idle_is_on();
     fcgi_conn *made = fcgi_conn_create(pool, backend->line, keepable);
+    apr_time_t since = apr_time_now();
     fcgi_conn *conn;
-    int stood;
 
     if (!made) {
         fail(result, FCGI_OUTCOME_NO_PLACE, FCGI_PHASE_QUEUE, "out of memory");
         return NULL;
     }
     conn = get_place(backend, made, patience, result);
+    patience->waits.queue += apr_time_now() - since;
     if (!conn) {
         give_up(made);
-        return NULL;
     }
-    if (conn != made) {
-        return conn;
-    }
-    stood = conn->pressing;
-    fcgi_backend_press(conn);
-    if (!connect_conn(backend, conn, pool, patience, result)) {
+    else if (conn == made
+             && !connect_pressing(backend, conn, pool, patience, result)) {
         give_up(conn);
-        return NULL;
-    }
-    if (!stood) {
-        fcgi_backend_unpress(conn); /* a worker may be at it already */
+        conn = NULL;
     }
     return conn;
 }
 
 fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
-                                const fcgi_patience *patience,
-                                fcgi_result *result)
+                                fcgi_patience *patience, fcgi_result *result)
 {
     fcgi_conn *conn = NULL;
 

@@ -37,6 +37,7 @@ typedef struct fcgi_patience {
      */
     apr_status_t (*pause)(void *baton, apr_interval_time_t interval);
     void *baton;
+    fcgi_waits waits; /* out: what it waited; added to */
 } fcgi_patience;
 
 /* A backend at an address, without limits. All of it lives in pool. */
@@ -54,8 +55,7 @@ int fcgi_backend_failed(const fcgi_backend *backend, apr_uint32_t *others);
  * NULL: *result has outcome, phase, rv and why.
  */
 fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
-                                const fcgi_patience *patience,
-                                fcgi_result *result);
+                                fcgi_patience *patience, fcgi_result *result);
 
 /* When fcgi_backend_press() is due if the application is silent; 0: never,
  * as there are no idle connections or this is one that was kept. */

@@ -561,6 +561,9 @@ static void read_application(fcgi_exchange *ex)
     else {
         note_moved(ex);
         ex->last_read = ex->last_moved;
+        if (!ex->bytes_in) {
+            ex->first_byte_at = ex->last_moved;
+        }
         ex->bytes_in += (apr_off_t)len;
         fcgi_backend_unpress(ex->conn);
         ex->readable = len == size;

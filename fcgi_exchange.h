@@ -50,6 +50,7 @@ typedef struct fcgi_exchange {
     fcgi_conn *conn; /* held from start to the end; NULL outside */
     fcgi_result result;
     int tries;           /* connections that were asked for */
+    fcgi_waits waits;    /* for them */
     int resent;          /* it broke once after it was accepted */
     int on_reused;       /* its connection carried another request before */
     int stray;           /* more came than its answer */
@@ -87,6 +88,7 @@ typedef struct fcgi_exchange {
     apr_time_t last_moved;
     apr_time_t last_read;
     apr_time_t sent_at;          /* the request's last byte left; 0: not yet */
+    apr_time_t first_byte_at;    /* of the answer; 0: not yet */
     apr_time_t unflushed_since;  /* first byte given to httpd unflushed; 0 */
     apr_time_t held_up_since;    /* the client holds the application up; 0 */
     apr_interval_time_t held_up; /* and did so before, in all */

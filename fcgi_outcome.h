@@ -11,6 +11,7 @@
 #define FCGI_OUTCOME_H
 
 #include <apr_errno.h>
+#include <apr_time.h>
 
 typedef enum {
     FCGI_OUTCOME_PENDING,      /* not ended yet */
@@ -48,5 +49,11 @@ typedef struct fcgi_result {
                         * has been given already */
     const char *why;   /* a phrase for the log, in the request's pool */
 } fcgi_result;
+
+/* How long a request waited for a connection, all tries together. */
+typedef struct fcgi_waits {
+    apr_interval_time_t queue;   /* in line */
+    apr_interval_time_t connect; /* making a connection */
+} fcgi_waits;
 
 #endif

@@ -137,6 +137,34 @@ static void log_failure(const fcgi_exchange *ex, const policy *how)
                          : "");
 }
 
+static void set_note(request_rec *r, const char *name, apr_int64_t number)
+{
+    apr_table_setn(r->notes, name,
+                   apr_psprintf(r->pool, "%" APR_INT64_T_FMT, number));
+}
+
+/* For the access log: what the README lists under "Logging". Times are in
+ * microseconds. */
+static void set_notes(const fcgi_exchange *ex)
+{
+    request_rec *r = ex->r;
+
+    apr_table_setn(r->notes, "fcgi-backend", ex->backend->name);
+    apr_table_setn(r->notes, "fcgi-reused", ex->on_reused ? "1" : "0");
+    set_note(r, "fcgi-tries", ex->tries);
+    set_note(r, "fcgi-queue", ex->waits.queue);
+    set_note(r, "fcgi-connect", ex->waits.connect);
+    set_note(r, "fcgi-total", apr_time_now() - ex->started);
+    set_note(r, "fcgi-bytes-out", ex->writer.sent);
+    set_note(r, "fcgi-bytes-in", ex->bytes_in);
+    if (ex->first_byte_at) {
+        set_note(r, "fcgi-first-byte", ex->first_byte_at - ex->started);
+    }
+    if (ex->result.outcome == FCGI_OUTCOME_DONE) {
+        set_note(r, "fcgi-app-status", ex->app_status);
+    }
+}
+
 /* The answer is complete: says what was strange about it, and goes on. */
 static int conclude_done(fcgi_exchange *ex)
 {
@@ -210,6 +238,7 @@ static int conclude(fcgi_exchange *ex)
     const fcgi_response *response = ex->response;
     const policy *how = &policies[outcome];
 
+    set_notes(ex);
     if (outcome == FCGI_OUTCOME_DONE && !response->filters_failed) {
         return conclude_done(ex);
     }
@@ -282,6 +311,7 @@ static void ask(fcgi_exchange *ex, const fcgi_params *params)
             fcgi_backend_acquire(ex->backend, ex->r->pool, &patience, &result);
 
         ex->tries++;
+        ex->waits = patience.waits;
         if (!conn) {
             if (fcgi_exchange_is_over(ex)) {
                 ex->result.phase = result.phase;
