@@ -1,0 +1,1599 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * test_line.c - what fcgi_stats.h and fcgi_line.h promise, with real children
+ * that do what the test tells them, one step at a time, and that are killed.
+ * A child is an actor: it answers one order after the other. Knows nothing of
+ * sockets to an application; t/04-line.t compiles and runs it.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <apr_general.h>
+#include <apr_strings.h>
+
+#include "fcgi_line.h"
+
+#define CHILDREN 8
+#define ACTORS   16
+
+/* An order is answered within this time, in milliseconds, or never. */
+#define PATIENCE 20000
+
+/* Far longer than PATIENCE: whoever waits so long is called, or hangs. */
+#define LONG apr_time_from_sec(120)
+
+typedef enum {
+    ENTER,
+    WAIT,
+    LEAVE,
+    FREE,
+    HAND_ON,
+    KEEP,
+    REUSE,
+    DROP,
+    PRESS,
+    UNPRESS,
+    IS_PRESSED,
+    SWEEP,
+    FAILED
+} verb;
+
+struct order {
+    verb verb;
+    apr_uint32_t spot;
+    apr_interval_time_t tick;
+    void *conn;
+};
+
+struct answer {
+    int value;
+    apr_uint32_t number; /* ENTER: the spot; FAILED: how many others */
+    void *conn;
+};
+
+struct actor {
+    pid_t pid; /* 0: none */
+    int fd;
+    apr_uint32_t me;
+};
+
+struct fixture {
+    apr_pool_t *pool;
+    fcgi_stats stats;
+    fcgi_account *account;
+    fcgi_limits limits;
+    struct actor actors[ACTORS];
+};
+
+/* ---- a child ---- */
+
+static struct answer follow(fcgi_line *line, const struct order *order)
+{
+    struct answer answer = { 0, order->spot, NULL };
+
+    switch (order->verb) {
+    case ENTER:
+        answer.value = (int)fcgi_line_enter(line, &answer.number);
+        break;
+    case WAIT:
+        answer.value =
+            (int)fcgi_line_wait(line, order->spot, order->tick, &answer.conn);
+        break;
+    case LEAVE:
+        answer.value = (int)fcgi_line_leave(line, order->spot, &answer.conn);
+        break;
+    case FREE:
+        fcgi_line_free(line);
+        break;
+    case HAND_ON:
+        answer.value = fcgi_line_hand_on(line, order->conn);
+        break;
+    case KEEP:
+        answer.value = fcgi_line_keep(line);
+        break;
+    case REUSE:
+        answer.value = fcgi_line_reuse(line);
+        break;
+    case DROP:
+        fcgi_line_drop(line);
+        break;
+    case PRESS:
+        fcgi_line_press(line);
+        break;
+    case UNPRESS:
+        fcgi_line_unpress(line);
+        break;
+    case IS_PRESSED:
+        answer.value = fcgi_line_is_pressed(line);
+        break;
+    case SWEEP:
+        fcgi_stats_lock();
+        line->account->swept_at = 0;
+        answer.value = fcgi_stats_sweep(line->account);
+        fcgi_stats_unlock();
+        break;
+    case FAILED:
+        answer.value = fcgi_stats_failed(line->account, &answer.number);
+        break;
+    }
+    return answer;
+}
+
+/* The whole life of a child; it says first how joining went. */
+static void act(struct fixture *f, int fd)
+{
+    fcgi_line line = { f->limits, f->account, NULL };
+    struct answer answer = { 0, 0, NULL };
+    struct order order;
+
+    line.handed = calloc(FCGI_LINE_MAX, sizeof(*line.handed));
+    answer.value = (int)fcgi_stats_join(f->pool);
+    answer.number = answer.value == APR_SUCCESS ? fcgi_stats_me() : 0;
+    while (write(fd, &answer, sizeof(answer)) == sizeof(answer)
+           && read(fd, &order, sizeof(order)) == sizeof(order)) {
+        answer = follow(&line, &order);
+    }
+    _exit(0);
+}
+
+/* ---- the test's side ---- */
+
+static struct answer get_answer(const struct actor *actor)
+{
+    struct answer answer = { -1, 0, NULL };
+    struct pollfd ready = { actor->fd, POLLIN, 0 };
+
+    assert_int_equal(poll(&ready, 1, PATIENCE), 1);
+    assert_int_equal(read(actor->fd, &answer, sizeof(answer)), sizeof(answer));
+    return answer;
+}
+
+static void order(const struct actor *actor, struct order order)
+{
+    assert_int_equal(write(actor->fd, &order, sizeof(order)), sizeof(order));
+}
+
+static struct answer ask(const struct actor *actor, struct order wanted)
+{
+    order(actor, wanted);
+    return get_answer(actor);
+}
+
+static int tell(const struct actor *actor, verb verb)
+{
+    return ask(actor, (struct order){ .verb = verb }).value;
+}
+
+/* Starts a child; it may have failed to join. */
+static struct actor *fork_actor(struct fixture *f, struct answer *joined)
+{
+    struct actor *actor = f->actors;
+    int pair[2], i;
+
+    while (actor->pid) {
+        assert_true(++actor < f->actors + ACTORS);
+    }
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    fflush(NULL);
+    actor->pid = fork();
+    assert_true(actor->pid >= 0);
+    if (actor->pid == 0) {
+        for (i = 0; i < ACTORS; i++) {
+            if (f->actors[i].pid) {
+                close(f->actors[i].fd);
+            }
+        }
+        close(pair[0]);
+        act(f, pair[1]);
+    }
+    close(pair[1]);
+    actor->fd = pair[0];
+    *joined = get_answer(actor);
+    actor->me = joined->number;
+    return actor;
+}
+
+static struct actor *start(struct fixture *f)
+{
+    struct answer joined;
+    struct actor *actor = fork_actor(f, &joined);
+
+    assert_int_equal(joined.value, APR_SUCCESS);
+    return actor;
+}
+
+/* Returns when all that the kernel does for a dead process is done. */
+static void kill_actor(struct actor *actor)
+{
+    assert_int_equal(kill(actor->pid, SIGKILL), 0);
+    assert_int_equal(waitpid(actor->pid, NULL, 0), actor->pid);
+    close(actor->fd);
+    actor->pid = 0;
+}
+
+static void limit(struct fixture *f, apr_uint32_t max, apr_uint32_t queue,
+                  apr_uint32_t keepalive)
+{
+    f->limits.max = max;
+    f->limits.queue = queue;
+    f->limits.keepalive = keepalive;
+}
+
+/* The next look for dead children is due now. */
+static void let_sweep(struct fixture *f)
+{
+    fcgi_stats_lock();
+    f->account->swept_at = 0;
+    fcgi_stats_unlock();
+}
+
+/* Nobody looks for dead children now. */
+static void let_not_sweep(struct fixture *f)
+{
+    fcgi_stats_lock();
+    f->account->swept_at = apr_time_now();
+    fcgi_stats_unlock();
+}
+
+static int sweep(struct fixture *f)
+{
+    int found;
+
+    fcgi_stats_lock();
+    f->account->swept_at = 0;
+    found = fcgi_stats_sweep(f->account);
+    fcgi_stats_unlock();
+    return found;
+}
+
+static int count_standing(struct fixture *f)
+{
+    apr_uint32_t i;
+    int count = 0;
+
+    fcgi_stats_lock();
+    for (i = 0; i < FCGI_LINE_MAX; i++) {
+        count += f->account->line[i].child != 0;
+    }
+    fcgi_stats_unlock();
+    return count;
+}
+
+static void assert_shares(struct fixture *f, apr_uint32_t in_use,
+                          apr_uint32_t idle, apr_uint32_t needy)
+{
+    fcgi_share sum = fcgi_stats_sum(f->account);
+
+    assert_int_equal(sum.in_use, in_use);
+    assert_int_equal(sum.idle, idle);
+    assert_int_equal(sum.needy, needy);
+}
+
+static void assert_clean(struct fixture *f)
+{
+    assert_shares(f, 0, 0, 0);
+    assert_int_equal(count_standing(f), 0);
+}
+
+static void assert_placed(struct actor *actor)
+{
+    assert_int_equal(tell(actor, ENTER), FCGI_LINE_PLACE);
+}
+
+/* Enters, and has to stand in line; returns the spot. */
+static apr_uint32_t line_up(struct actor *actor)
+{
+    struct answer answer = ask(actor, (struct order){ .verb = ENTER });
+
+    assert_int_equal(answer.value, FCGI_LINE_WAITING);
+    return answer.number;
+}
+
+/* Looks once. */
+static struct answer look(struct actor *actor, apr_uint32_t spot)
+{
+    return ask(actor, (struct order){ .verb = WAIT, .spot = spot });
+}
+
+static void assert_called(struct actor *actor, apr_uint32_t spot)
+{
+    struct answer answer = look(actor, spot);
+
+    assert_int_equal(answer.value, FCGI_LINE_PLACE);
+    assert_null(answer.conn);
+}
+
+static void assert_waiting(struct actor *actor, apr_uint32_t spot)
+{
+    assert_int_equal(look(actor, spot).value, FCGI_LINE_WAITING);
+}
+
+static struct answer leave(struct actor *actor, apr_uint32_t spot)
+{
+    return ask(actor, (struct order){ .verb = LEAVE, .spot = spot });
+}
+
+static int hand_on(struct actor *actor, void *conn)
+{
+    return ask(actor, (struct order){ .verb = HAND_ON, .conn = conn }).value;
+}
+
+static apr_status_t make_stats(struct fixture *f, fcgi_stats *stats,
+                               apr_uint32_t children)
+{
+    apr_global_mutex_t *lock;
+    apr_status_t rv =
+        apr_global_mutex_create(&lock, NULL, APR_LOCK_DEFAULT, f->pool);
+
+    return rv == APR_SUCCESS
+               ? fcgi_stats_create(stats, f->pool, lock, children)
+               : rv;
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+
+    *state = f;
+    if (!f || apr_pool_create(&f->pool, NULL) != APR_SUCCESS
+        || make_stats(f, &f->stats, CHILDREN) != APR_SUCCESS) {
+        return -1;
+    }
+    f->account = fcgi_stats_open_configured("fcgi:/run/app");
+    limit(f, 1, 10, 0);
+    return f->account ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    int i;
+
+    for (i = 0; i < ACTORS; i++) {
+        if (f->actors[i].pid) {
+            kill_actor(&f->actors[i]);
+        }
+    }
+    apr_pool_destroy(f->pool);
+    free(f);
+    return 0;
+}
+
+/* Opens accounts LABEL-0, LABEL-1, ...; returns how many different ones there
+ * are, at most count. */
+static int open_accounts(struct fixture *f, const char *label, int count)
+{
+    fcgi_account *before = NULL;
+    int i;
+
+    for (i = 0; i < count; i++) {
+        const char *name = apr_psprintf(f->pool, "fcgi:/%s-%d", label, i);
+        fcgi_account *account = fcgi_stats_open_configured(name);
+
+        if (!account || account == before || strcmp(account->name, name)) {
+            break;
+        }
+        before = account;
+    }
+    return i;
+}
+
+/* ---- places and the line ---- */
+
+static void places_are_counted_over_all_children(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+
+    limit(f, 3, 0, 0);
+    a = start(f);
+    b = start(f);
+    assert_int_not_equal(a->me, b->me);
+    assert_placed(a);
+    assert_placed(a);
+    assert_placed(b);
+    assert_int_equal(tell(a, ENTER), FCGI_LINE_FULL);
+    assert_int_equal(tell(b, ENTER), FCGI_LINE_FULL);
+    assert_shares(f, 3, 0, 0);
+    tell(a, FREE);
+    assert_placed(b);
+    assert_int_equal(tell(a, ENTER), FCGI_LINE_FULL);
+    tell(a, FREE);
+    tell(b, FREE);
+    tell(b, FREE);
+    assert_clean(f);
+}
+
+static void places_are_given_in_order_of_coming(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f), *c = start(f), *d = start(f);
+    struct actor *order[] = { c, b, d, b, a, c };
+    apr_uint32_t spots[6];
+    int i, j;
+
+    assert_placed(a);
+    for (i = 0; i < 6; i++) {
+        spots[i] = line_up(order[i]);
+    }
+    tell(a, FREE);
+    for (i = 0; i < 6; i++) {
+        for (j = 5; j > i; j--) {
+            assert_waiting(order[j], spots[j]);
+        }
+        assert_called(order[i], spots[i]);
+        assert_shares(f, 1, 0, 0);
+        tell(order[i], FREE);
+    }
+    assert_clean(f);
+}
+
+/* A spot that is used again is no reason to be served first. */
+static void who_comes_last_is_last_at_any_spot(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f);
+    apr_uint32_t first, second, third, last;
+
+    assert_placed(a);
+    first = line_up(a);
+    second = line_up(b);
+    third = line_up(a);
+    assert_int_equal(leave(a, first).value, FCGI_LINE_WAITING);
+    last = line_up(b);
+    assert_int_equal(last, first);
+    tell(a, FREE);
+    assert_waiting(b, last);
+    assert_waiting(a, third);
+    assert_called(b, second);
+    tell(b, FREE);
+    assert_waiting(b, last);
+    assert_called(a, third);
+    tell(a, FREE);
+    assert_called(b, last);
+    tell(b, FREE);
+    assert_clean(f);
+}
+
+/* Nobody overtakes, not even where a place is free. */
+static void who_enters_stands_behind_those_in_line(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f), *c;
+    apr_uint32_t early, late;
+
+    limit(f, 2, 10, 0); /* as after a restart */
+    c = start(f);
+    assert_placed(a);
+    early = line_up(b);
+    late = line_up(c);
+    assert_waiting(c, late); /* with its limits, b has a place */
+    assert_called(b, early);
+    assert_waiting(c, late);
+    assert_shares(f, 2, 0, 0);
+}
+
+static void several_free_places_call_as_many(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+    apr_uint32_t spots[3];
+    int i;
+
+    limit(f, 2, 10, 0);
+    a = start(f);
+    b = start(f);
+    assert_placed(a);
+    assert_placed(a);
+    for (i = 0; i < 3; i++) {
+        spots[i] = line_up(b);
+    }
+    tell(a, FREE);
+    tell(a, FREE);
+    assert_waiting(b, spots[2]);
+    assert_called(b, spots[1]);
+    assert_called(b, spots[0]);
+    assert_shares(f, 2, 0, 0);
+    tell(b, FREE);
+    assert_called(b, spots[2]);
+    assert_shares(f, 2, 0, 0);
+}
+
+static void a_full_line_takes_nobody(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+    apr_uint32_t first, second;
+
+    limit(f, 1, 2, 0);
+    a = start(f);
+    b = start(f);
+    assert_placed(a);
+    first = line_up(a);
+    second = line_up(b);
+    assert_int_equal(tell(a, ENTER), FCGI_LINE_FULL);
+    assert_int_equal(tell(b, ENTER), FCGI_LINE_FULL);
+    assert_int_equal(count_standing(f), 2);
+
+    /* one that is called waits no more */
+    tell(a, FREE);
+    line_up(b);
+    assert_int_equal(tell(b, ENTER), FCGI_LINE_FULL);
+    assert_called(a, first);
+    assert_waiting(b, second);
+
+    /* nor one that has left */
+    assert_int_equal(leave(b, second).value, FCGI_LINE_WAITING);
+    line_up(a);
+    assert_int_equal(tell(a, ENTER), FCGI_LINE_FULL);
+}
+
+static void the_line_ends_where_its_memory_does(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a;
+    int i;
+
+    limit(f, 1, 100 * FCGI_LINE_MAX, 0);
+    a = start(f);
+    assert_placed(a);
+    for (i = 0; i < FCGI_LINE_MAX; i++) {
+        line_up(a);
+    }
+    assert_int_equal(tell(a, ENTER), FCGI_LINE_FULL);
+    assert_int_equal(leave(a, 700).value, FCGI_LINE_WAITING);
+    assert_int_equal(line_up(a), 700);
+    assert_int_equal(tell(a, ENTER), FCGI_LINE_FULL);
+}
+
+static void who_has_left_is_not_called(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f);
+    apr_uint32_t first, second;
+
+    assert_placed(a);
+    first = line_up(b);
+    second = line_up(a);
+    assert_int_equal(leave(b, first).value, FCGI_LINE_WAITING);
+    assert_int_equal(count_standing(f), 1);
+    tell(a, FREE);
+    assert_called(a, second);
+    tell(a, FREE);
+    assert_clean(f);
+}
+
+static void who_leaves_after_the_call_has_the_place(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f);
+    struct answer left;
+    apr_uint32_t spot;
+
+    assert_placed(a);
+    spot = line_up(b);
+    tell(a, FREE);
+    left = leave(b, spot);
+    assert_int_equal(left.value, FCGI_LINE_PLACE);
+    assert_null(left.conn);
+    assert_shares(f, 1, 0, 0);
+    assert_int_equal(count_standing(f), 0);
+    tell(b, FREE);
+    assert_clean(f);
+}
+
+static void a_call_wakes_a_waiter_of_another_child(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f);
+    apr_uint32_t spot;
+
+    assert_placed(a);
+    spot = line_up(b);
+    order(b, (struct order){ WAIT, spot, LONG, NULL });
+    tell(a, FREE);
+    assert_int_equal(get_answer(b).value, FCGI_LINE_PLACE);
+    tell(b, FREE);
+    assert_clean(f);
+}
+
+/* A spot's semaphore starts anew with each that stands there. */
+static void a_call_is_for_one_waiter_only(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f);
+    apr_time_t from;
+    apr_uint32_t spot;
+
+    assert_placed(a);
+    spot = line_up(b);
+    tell(a, FREE);
+    assert_int_equal(leave(b, spot).value, FCGI_LINE_PLACE);
+    assert_int_equal(line_up(b), spot);
+    from = apr_time_now();
+    order(b, (struct order){ WAIT, spot, apr_time_from_msec(200), NULL });
+    assert_int_equal(get_answer(b).value, FCGI_LINE_WAITING);
+    assert_true(apr_time_now() - from >= apr_time_from_msec(190));
+}
+
+static void without_max_anybody_has_a_place(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a;
+    int i;
+
+    limit(f, 0, 0, 1);
+    a = start(f);
+    for (i = 0; i < 100; i++) {
+        assert_placed(a);
+    }
+    assert_shares(f, 100, 0, 0);
+    assert_false(hand_on(a, f));
+    assert_true(tell(a, KEEP));
+    assert_false(tell(a, KEEP));
+    assert_shares(f, 99, 1, 0);
+    tell(a, DROP);
+    for (i = 0; i < 99; i++) {
+        tell(a, FREE);
+    }
+    assert_clean(f);
+}
+
+static void without_an_account_nothing_is_counted(void **state)
+{
+    fcgi_line line = { { 1, 1, 1 }, NULL, NULL };
+    apr_uint32_t spot;
+
+    (void)state;
+    assert_int_equal(fcgi_line_enter(&line, &spot), FCGI_LINE_PLACE);
+    assert_int_equal(fcgi_line_enter(&line, &spot), FCGI_LINE_PLACE);
+    assert_false(fcgi_line_hand_on(&line, &line));
+    assert_false(fcgi_line_keep(&line));
+    fcgi_line_press(&line);
+    assert_false(fcgi_line_is_pressed(&line));
+    fcgi_line_unpress(&line);
+    fcgi_line_free(&line);
+}
+
+/* ---- connections handed on and kept ---- */
+
+static void a_connection_goes_to_the_first_of_its_own_child(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+    apr_uint32_t first, second, third;
+    struct answer got;
+    char conn[2];
+
+    limit(f, 2, 10, 0);
+    a = start(f);
+    b = start(f);
+    assert_false(hand_on(a, &conn[0])); /* nobody is there */
+    assert_placed(a);
+    assert_placed(a);
+    first = line_up(a);
+    second = line_up(a);
+    third = line_up(b);
+    assert_true(hand_on(a, &conn[0]));
+    assert_true(hand_on(a, &conn[1]));
+    assert_shares(f, 0, 0, 0); /* two are called */
+    assert_waiting(b, third);
+
+    got = look(a, second);
+    assert_int_equal(got.value, FCGI_LINE_PLACE);
+    assert_ptr_equal(got.conn, &conn[1]);
+    assert_shares(f, 1, 0, 0);
+    got = leave(a, first);
+    assert_int_equal(got.value, FCGI_LINE_PLACE);
+    assert_ptr_equal(got.conn, &conn[0]);
+    assert_shares(f, 2, 0, 0);
+
+    /* the first is another's, who cannot have it */
+    line_up(a);
+    assert_false(hand_on(a, &conn[0]));
+    assert_shares(f, 2, 0, 0);
+    tell(a, FREE);
+    assert_called(b, third);
+}
+
+/* A place at a spot where a connection was handed to another before. */
+static void a_connection_is_handed_once(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f);
+    apr_uint32_t spot;
+    char conn;
+
+    assert_placed(a);
+    spot = line_up(a);
+    assert_true(hand_on(a, &conn));
+    assert_ptr_equal(look(a, spot).conn, &conn);
+    assert_int_equal(line_up(a), spot);
+    tell(a, FREE);
+    assert_called(a, spot);
+}
+
+/* Children of before a restart may have more than is allowed now. */
+static void above_a_lower_max_nothing_is_kept_or_handed_on(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+
+    limit(f, 2, 10, 5);
+    a = start(f);
+    limit(f, 1, 10, 5);
+    b = start(f);
+    assert_placed(b);
+    assert_placed(a);
+    assert_false(tell(b, KEEP));
+    line_up(b);
+    assert_false(hand_on(b, f));
+    assert_shares(f, 2, 0, 0);
+}
+
+static void as_many_are_kept_as_keepalive_says(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+
+    limit(f, 5, 10, 2);
+    a = start(f);
+    b = start(f);
+    assert_placed(a);
+    assert_placed(a);
+    assert_placed(b);
+    assert_true(tell(a, KEEP));
+    assert_shares(f, 2, 1, 0);
+    assert_true(tell(b, KEEP));
+    assert_false(tell(a, KEEP));
+    assert_shares(f, 1, 2, 0);
+    tell(b, DROP);
+    assert_shares(f, 1, 1, 0);
+    assert_true(tell(a, KEEP));
+    assert_shares(f, 0, 2, 0);
+    assert_true(tell(a, REUSE));
+    assert_shares(f, 1, 1, 0);
+    tell(a, FREE);
+    tell(a, DROP);
+    assert_clean(f);
+}
+
+static void nothing_is_kept_while_anybody_waits(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+    apr_uint32_t spot;
+
+    limit(f, 2, 10, 5);
+    a = start(f);
+    b = start(f);
+    assert_placed(a);
+    assert_placed(a);
+    tell(b, PRESS);
+    assert_true(tell(a, IS_PRESSED));
+    assert_false(tell(a, KEEP));
+    tell(b, PRESS);
+    tell(b, UNPRESS);
+    assert_false(tell(a, KEEP));
+    tell(b, UNPRESS);
+    assert_false(tell(a, IS_PRESSED));
+
+    /* in line, before it has said so */
+    spot = line_up(b);
+    assert_false(tell(a, KEEP));
+    assert_int_equal(leave(b, spot).value, FCGI_LINE_WAITING);
+    assert_true(tell(a, KEEP));
+    assert_shares(f, 1, 1, 0);
+}
+
+static void nothing_is_used_again_while_anybody_waits(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+
+    limit(f, 2, 10, 5);
+    a = start(f);
+    b = start(f);
+    assert_placed(a);
+    assert_true(tell(a, KEEP));
+    tell(b, PRESS);
+    assert_false(tell(a, REUSE));
+    assert_shares(f, 0, 1, 1);
+    tell(b, UNPRESS);
+    tell(a, PRESS);
+    assert_false(tell(a, REUSE));
+    tell(a, UNPRESS);
+    assert_true(tell(a, REUSE));
+    assert_shares(f, 1, 0, 0);
+}
+
+static void an_idle_connection_has_a_place_until_it_is_dropped(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+    apr_uint32_t spot;
+
+    limit(f, 1, 10, 1);
+    a = start(f);
+    b = start(f);
+    assert_placed(a);
+    assert_true(tell(a, KEEP));
+    spot = line_up(b);
+    assert_waiting(b, spot);
+    order(b, (struct order){ WAIT, spot, LONG, NULL });
+    tell(a, DROP);
+    assert_int_equal(get_answer(b).value, FCGI_LINE_PLACE);
+    assert_shares(f, 1, 0, 0);
+}
+
+/* ---- killed children ---- */
+
+static void a_killed_childs_places_are_free(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+
+    limit(f, 2, 0, 0);
+    a = start(f);
+    b = start(f);
+    assert_placed(a);
+    assert_placed(a);
+    kill_actor(a);
+    let_not_sweep(f);
+    assert_int_equal(tell(b, ENTER), FCGI_LINE_FULL);
+    let_sweep(f);
+    assert_placed(b);
+    assert_placed(b);
+    assert_shares(f, 2, 0, 0);
+    let_sweep(f);
+    assert_int_equal(tell(b, ENTER), FCGI_LINE_FULL);
+}
+
+/* Any that stands in line sees to it, for all. */
+static void a_killed_childs_places_come_to_who_waits(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b, *c, *d;
+    apr_uint32_t first, second, third;
+
+    limit(f, 2, 10, 0);
+    a = start(f);
+    b = start(f);
+    c = start(f);
+    d = start(f);
+    assert_placed(a);
+    assert_placed(a);
+    first = line_up(b);
+    second = line_up(c);
+    third = line_up(d);
+    order(b, (struct order){ WAIT, first, LONG, NULL });
+    order(c, (struct order){ WAIT, second, LONG, NULL });
+    kill_actor(a);
+    let_sweep(f);
+    assert_waiting(d, third);
+    assert_int_equal(get_answer(b).value, FCGI_LINE_PLACE);
+    assert_int_equal(get_answer(c).value, FCGI_LINE_PLACE);
+    assert_shares(f, 2, 0, 0);
+}
+
+/* One that comes sees to it, too, and does not overtake. */
+static void who_enters_brings_the_dead_ones_place_to_who_waits(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f), *c = start(f);
+    apr_uint32_t spot;
+
+    assert_placed(a);
+    spot = line_up(b);
+    order(b, (struct order){ WAIT, spot, LONG, NULL });
+    kill_actor(a);
+    let_sweep(f);
+    line_up(c);
+    assert_int_equal(get_answer(b).value, FCGI_LINE_PLACE);
+    assert_shares(f, 1, 0, 0);
+}
+
+static void a_killed_child_stands_in_line_no_more(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b, *c;
+    apr_uint32_t spot;
+
+    limit(f, 1, 3, 0);
+    a = start(f);
+    b = start(f);
+    c = start(f);
+    assert_placed(a);
+    line_up(b);
+    line_up(b);
+    spot = line_up(c);
+    kill_actor(b);
+    assert_int_equal(count_standing(f), 3);
+    let_sweep(f);
+    line_up(c); /* there is room in the queue again */
+    assert_int_equal(count_standing(f), 2);
+    order(c, (struct order){ WAIT, spot, LONG, NULL });
+    tell(a, FREE);
+    assert_int_equal(get_answer(c).value, FCGI_LINE_PLACE);
+}
+
+static void a_killed_childs_turn_goes_to_the_next(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f), *c = start(f);
+    apr_uint32_t spot;
+
+    assert_placed(a);
+    line_up(b);
+    spot = line_up(c);
+    tell(a, FREE); /* it is b's turn */
+    kill_actor(b);
+    let_not_sweep(f);
+    assert_waiting(c, spot);
+    let_sweep(f);
+    assert_called(c, spot);
+    assert_shares(f, 1, 0, 0);
+    tell(c, FREE);
+    assert_clean(f);
+}
+
+static void a_turn_given_to_a_dead_child_goes_to_the_next(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f), *c = start(f);
+    apr_uint32_t spot;
+
+    assert_placed(a);
+    line_up(b);
+    spot = line_up(c);
+    kill_actor(b);
+    tell(a, FREE);
+    let_sweep(f);
+    assert_called(c, spot);
+    assert_int_equal(count_standing(f), 0);
+}
+
+static void what_was_handed_in_a_killed_child_is_given_back(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f);
+
+    assert_placed(a);
+    line_up(a);
+    assert_true(hand_on(a, f));
+    kill_actor(a);
+    let_sweep(f);
+    assert_placed(b);
+    assert_shares(f, 1, 0, 0);
+    assert_int_equal(count_standing(f), 0);
+}
+
+static void a_killed_childs_idle_connections_are_gone(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+
+    limit(f, 2, 0, 1);
+    a = start(f);
+    b = start(f);
+    assert_placed(b);
+    assert_placed(a);
+    assert_true(tell(a, KEEP));
+    kill_actor(a);
+    let_not_sweep(f);
+    assert_false(tell(b, KEEP));
+    let_sweep(f);
+    assert_true(tell(b, KEEP));
+    assert_shares(f, 0, 1, 0);
+}
+
+static void a_killed_childs_requests_press_no_more(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+
+    limit(f, 2, 0, 1);
+    a = start(f);
+    b = start(f);
+    assert_placed(b);
+    tell(a, PRESS);
+    kill_actor(a);
+    let_not_sweep(f);
+    assert_false(tell(b, KEEP));
+    let_sweep(f);
+    assert_true(tell(b, KEEP));
+    assert_false(tell(b, IS_PRESSED));
+    assert_true(tell(b, REUSE));
+}
+
+static void the_living_lose_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+
+    limit(f, 2, 10, 1);
+    a = start(f);
+    b = start(f);
+    assert_placed(a);
+    assert_true(tell(a, KEEP));
+    assert_placed(b);
+    tell(a, PRESS);
+    line_up(a);
+    line_up(b);
+    assert_false(sweep(f));
+    assert_false(tell(a, SWEEP));
+    assert_false(tell(b, SWEEP));
+    assert_shares(f, 1, 1, 1);
+    assert_int_equal(count_standing(f), 2);
+    kill_actor(a);
+    assert_true(tell(b, SWEEP));
+    assert_false(tell(b, SWEEP));
+    assert_shares(f, 1, 0, 0);
+    assert_int_equal(count_standing(f), 1);
+}
+
+static void the_dead_are_looked_for_ten_times_a_second(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f);
+    apr_time_t now;
+    int found;
+
+    assert_placed(a);
+    kill_actor(a);
+    fcgi_stats_lock();
+    f->account->swept_at = apr_time_now();
+    found = fcgi_stats_sweep(f->account);
+    fcgi_stats_unlock();
+    assert_false(found);
+    assert_shares(f, 1, 0, 0);
+
+    fcgi_stats_lock();
+    f->account->swept_at = now = apr_time_now() - apr_time_from_msec(100);
+    found = fcgi_stats_sweep(f->account);
+    fcgi_stats_unlock();
+    assert_true(found);
+    assert_clean(f);
+    assert_true(f->account->swept_at >= now + apr_time_from_msec(100));
+}
+
+static void a_clock_set_back_stops_no_sweep(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f);
+    int found;
+
+    assert_placed(a);
+    kill_actor(a);
+    fcgi_stats_lock();
+    f->account->swept_at = apr_time_now() + apr_time_from_sec(3600);
+    found = fcgi_stats_sweep(f->account);
+    fcgi_stats_unlock();
+    assert_true(found);
+    assert_clean(f);
+}
+
+static void a_new_child_with_a_dead_ones_number_starts_clean(void **state)
+{
+    struct fixture *f = *state;
+    fcgi_account *other, *first = f->account;
+    struct actor *a, *b, *c;
+    apr_uint32_t number;
+    int count;
+
+    count = (int)f->stats.segments[0].capacity;
+    assert_int_equal(open_accounts(f, "a", count - 1), count - 1);
+    assert_non_null(fcgi_stats_open_configured("fcgi:/run/between"));
+    other = fcgi_stats_open_configured("fcgi:/run/other");
+    limit(f, 2, 10, 5);
+    a = start(f);
+    b = start(f);
+    f->account = other;
+    c = start(f); /* sees the other account alone */
+    number = a->me;
+    assert_placed(a);
+    assert_true(tell(a, KEEP));
+    tell(a, PRESS);
+    assert_placed(b);
+    line_up(a);
+    assert_placed(c);
+    kill_actor(c);
+    kill_actor(a);
+    let_not_sweep(f);
+
+    a = start(f);
+    assert_int_equal(a->me, number);
+    c = start(f);
+    assert_clean(f);
+    f->account = first;
+    assert_shares(f, 1, 0, 0); /* b's */
+    assert_int_equal(count_standing(f), 0);
+    assert_false(sweep(f));
+}
+
+static void there_are_no_more_children_than_numbers(void **state)
+{
+    struct fixture *f = *state;
+    struct answer joined;
+    struct actor *actor = NULL;
+    int i;
+
+    for (i = 0; i < CHILDREN; i++) {
+        actor = start(f);
+        assert_int_equal(actor->me, i + 1);
+    }
+    fork_actor(f, &joined);
+    assert_int_not_equal(joined.value, APR_SUCCESS);
+    kill_actor(&f->actors[3]);
+    assert_int_equal(start(f)->me, 4);
+    assert_placed(actor); /* the last share is there, too */
+    assert_shares(f, 1, 0, 0);
+}
+
+/* ---- children that live and die at full speed ---- */
+
+/* What all processes of such a test see. */
+struct scene {
+    apr_uint32_t open, most; /* connections: now, ever */
+    apr_uint32_t rounds;     /* done, by all */
+    apr_uint32_t mistakes;   /* connections of others that were handed */
+};
+
+/* A connection; whose it is. */
+struct token {
+    pid_t owner;
+};
+
+struct player {
+    pthread_t thread;
+    fcgi_line *line;
+    struct scene *scene;
+    unsigned int seed;
+    int rounds; /* -1: until it is killed */
+};
+
+static struct scene *make_scene(void)
+{
+    struct scene *scene = mmap(NULL, sizeof(*scene), PROT_READ | PROT_WRITE,
+                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    assert_ptr_not_equal(scene, MAP_FAILED);
+    return scene;
+}
+
+static struct token *open_token(struct scene *scene)
+{
+    struct token *token = malloc(sizeof(*token));
+    apr_uint32_t now = __atomic_add_fetch(&scene->open, 1, __ATOMIC_SEQ_CST);
+    apr_uint32_t most = __atomic_load_n(&scene->most, __ATOMIC_SEQ_CST);
+
+    while (now > most
+           && !__atomic_compare_exchange_n(&scene->most, &most, now, 0,
+                                           __ATOMIC_SEQ_CST,
+                                           __ATOMIC_SEQ_CST)) {
+    }
+    token->owner = getpid();
+    return token;
+}
+
+static void close_token(struct scene *scene, struct token *token)
+{
+    __atomic_sub_fetch(&scene->open, 1, __ATOMIC_SEQ_CST);
+    free(token);
+}
+
+static struct token *get_token(struct player *player)
+{
+    void *conn = NULL;
+    apr_uint32_t spot;
+    fcgi_line_state state = fcgi_line_enter(player->line, &spot);
+
+    if (state == FCGI_LINE_WAITING) {
+        fcgi_line_press(player->line);
+        while (state == FCGI_LINE_WAITING) {
+            state = fcgi_line_wait(player->line, spot, apr_time_from_msec(50),
+                                   &conn);
+        }
+        fcgi_line_unpress(player->line);
+    }
+    else if (state == FCGI_LINE_FULL) {
+        return NULL;
+    }
+    if (conn && ((struct token *)conn)->owner != getpid()) {
+        __atomic_add_fetch(&player->scene->mistakes, 1, __ATOMIC_SEQ_CST);
+        conn = NULL;
+    }
+    return conn ? conn : open_token(player->scene);
+}
+
+/* Hands it on, or keeps it for a moment, or closes it. */
+static void give_token(struct player *player, struct token *token)
+{
+    if (rand_r(&player->seed) % 3 && fcgi_line_hand_on(player->line, token)) {
+        return;
+    }
+    if (fcgi_line_keep(player->line)) {
+        if (!fcgi_line_reuse(player->line)) {
+            close_token(player->scene, token);
+            fcgi_line_drop(player->line);
+            return;
+        }
+    }
+    close_token(player->scene, token);
+    fcgi_line_free(player->line);
+}
+
+static void *play(void *data)
+{
+    struct player *player = data;
+    int i;
+
+    for (i = 0; i != player->rounds; i++) {
+        struct timespec moment = { 0, rand_r(&player->seed) % 200000 };
+        struct token *token = get_token(player);
+
+        if (token) {
+            nanosleep(&moment, NULL);
+            give_token(player, token);
+            __atomic_add_fetch(&player->scene->rounds, 1, __ATOMIC_SEQ_CST);
+        }
+    }
+    return NULL;
+}
+
+#define THREADS 4
+
+/* A child of THREADS threads. */
+static pid_t fork_players(struct fixture *f, struct scene *scene, int rounds,
+                          unsigned int seed)
+{
+    struct player players[THREADS];
+    fcgi_line line = { f->limits, f->account, NULL };
+    pid_t pid;
+    int i;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid) {
+        assert_true(pid > 0);
+        return pid;
+    }
+    line.handed = calloc(FCGI_LINE_MAX, sizeof(*line.handed));
+    if (fcgi_stats_join(f->pool) != APR_SUCCESS) {
+        _exit(1);
+    }
+    for (i = 0; i < THREADS; i++) {
+        players[i] =
+            (struct player){ 0, &line, scene, seed * THREADS + (unsigned int)i,
+                             rounds };
+        if (pthread_create(&players[i].thread, NULL, play, &players[i])) {
+            _exit(1);
+        }
+    }
+    for (i = 0; i < THREADS; i++) {
+        pthread_join(players[i].thread, NULL);
+    }
+    _exit(0);
+}
+
+static void many_threads_of_many_children_share_the_places(void **state)
+{
+    const int rounds = 300;
+    struct fixture *f = *state;
+    struct scene *scene = make_scene();
+    pid_t pids[4];
+    unsigned int i;
+
+    limit(f, 3, 100, 2);
+    for (i = 0; i < 4; i++) {
+        pids[i] = fork_players(f, scene, rounds, i + 1);
+    }
+    for (i = 0; i < 4; i++) {
+        int status;
+
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_int_equal(status, 0);
+    }
+    assert_int_equal(scene->rounds, 4 * THREADS * rounds);
+    assert_int_equal(scene->mistakes, 0);
+    assert_int_equal(scene->most, 3);
+    assert_int_equal(scene->open, 0);
+    assert_clean(f);
+    munmap(scene, sizeof(*scene));
+}
+
+/* Whatever a child was doing, it is given back, the lock, too. */
+static void a_child_may_be_killed_anywhere(void **state)
+{
+    const unsigned int times = 40;
+    struct fixture *f = *state;
+    struct scene *scene = make_scene();
+    unsigned int i;
+
+    limit(f, 2, 100, 2);
+    alarm(100); /* a lock that is not given back would be waited for */
+    for (i = 0; i < times; i++) {
+        pid_t pid = fork_players(f, scene, -1, i);
+        apr_uint32_t enough = scene->rounds + 10 + i % 7;
+
+        while (__atomic_load_n(&scene->rounds, __ATOMIC_SEQ_CST) < enough) {
+            assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+        }
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        sweep(f);
+        assert_clean(f);
+    }
+    alarm(0);
+    munmap(scene, sizeof(*scene));
+}
+
+/* ---- accounts ---- */
+
+static void an_account_is_found_by_its_name(void **state)
+{
+    struct fixture *f = *state;
+    fcgi_account *other = fcgi_stats_open_configured("fcgi:/run/app2");
+
+    assert_ptr_equal(fcgi_stats_open_configured("fcgi:/run/app"), f->account);
+    assert_non_null(other);
+    assert_ptr_not_equal(other, f->account);
+    assert_ptr_equal(fcgi_stats_open_configured("fcgi:/run/app2"), other);
+    assert_string_equal(other->name, "fcgi:/run/app2");
+}
+
+static void the_shares_of_an_account_are_its_own(void **state)
+{
+    struct fixture *f = *state;
+    fcgi_account *first = f->account,
+                 *second = fcgi_stats_open_configured("b"),
+                 *third = fcgi_stats_open_configured("c");
+    struct actor *a;
+    int i;
+
+    f->account = second;
+    limit(f, 0, 0, 0);
+    for (i = 0; i < CHILDREN; i++) {
+        a = start(f);
+        assert_placed(a);
+        assert_int_equal(second->shares[a->me - 1].in_use, 1);
+    }
+    assert_shares(f, CHILDREN, 0, 0);
+    f->account = first;
+    assert_clean(f);
+    assert_string_equal(third->name, "c");
+    f->account = third;
+    assert_clean(f);
+}
+
+static void a_name_too_long_has_no_account(void **state)
+{
+    char name[FCGI_STATS_NAME_LEN + 1];
+    fcgi_account *account;
+
+    (void)state;
+    memset(name, 'x', sizeof(name));
+    name[FCGI_STATS_NAME_LEN] = '\0';
+    assert_null(fcgi_stats_open_configured(name));
+    name[FCGI_STATS_NAME_LEN - 1] = '\0';
+    account = fcgi_stats_open_configured(name);
+    assert_non_null(account);
+    assert_string_equal(account->name, name);
+    assert_ptr_equal(fcgi_stats_open_configured(name), account);
+}
+
+static void the_configurations_accounts_get_memory(void **state)
+{
+    struct fixture *f = *state;
+    fcgi_account *last;
+    int count = (int)f->stats.segments[0].capacity;
+
+    assert_int_equal(open_accounts(f, "a", count - 1), count - 1);
+    assert_null(f->stats.segments[1].head);
+    assert_int_equal(open_accounts(f, "a", count - 1), count - 1);
+    assert_null(f->stats.segments[1].head);
+    last = fcgi_stats_open_configured("fcgi:/last");
+    assert_non_null(last);
+    assert_non_null(f->stats.segments[1].head);
+
+    /* as restarts do that bring other backends each time */
+    assert_int_equal(open_accounts(f, "b", 500), 500);
+    assert_int_equal(open_accounts(f, "c", 500), 500);
+    assert_int_equal(open_accounts(f, "b", 500), 500);
+    assert_null(f->stats.segments[4].head);
+    assert_ptr_equal(fcgi_stats_open_configured("fcgi:/last"), last);
+    assert_ptr_equal(fcgi_stats_open_spare("fcgi:/last"), last);
+    assert_ptr_equal(fcgi_stats_open_configured("fcgi:/run/app"), f->account);
+}
+
+static void requests_can_name_so_many_and_no_more(void **state)
+{
+    struct fixture *f = *state;
+    fcgi_account *first = fcgi_stats_open_spare("fcgi:/first");
+    int i;
+
+    assert_non_null(first);
+    for (i = 1; i < FCGI_STATS_SPARE; i++) {
+        assert_non_null(
+            fcgi_stats_open_spare(apr_psprintf(f->pool, "fcgi:/spare-%d", i)));
+        assert_ptr_equal(fcgi_stats_open_spare("fcgi:/first"), first);
+        assert_ptr_equal(fcgi_stats_open_spare("fcgi:/run/app"), f->account);
+    }
+    assert_null(fcgi_stats_open_spare("fcgi:/more"));
+    assert_ptr_equal(fcgi_stats_open_spare("fcgi:/first"), first);
+    assert_ptr_equal(fcgi_stats_open_spare("fcgi:/run/app"), f->account);
+    assert_ptr_equal(fcgi_stats_open_configured("fcgi:/first"), first);
+    assert_non_null(fcgi_stats_open_configured("fcgi:/more"));
+    assert_non_null(fcgi_stats_open_spare("fcgi:/more"));
+}
+
+/* Memory that a child makes is not seen by others. */
+static void requests_get_no_memory(void **state)
+{
+    struct fixture *f = *state;
+    int count = (int)f->stats.segments[0].capacity;
+
+    assert_int_equal(open_accounts(f, "a", count - 1), count - 1);
+    assert_null(fcgi_stats_open_spare("fcgi:/more"));
+    assert_null(f->stats.segments[1].head);
+}
+
+/* The memory of before, in a new configuration, with other memory made in
+ * between. */
+static void a_restart_keeps_accounts_and_what_children_hold(void **state)
+{
+    struct fixture *f = *state;
+    fcgi_stats between;
+    struct actor *before, *after;
+    apr_uint32_t spot;
+
+    limit(f, 2, 10, 0);
+    before = start(f);
+    assert_placed(before);
+    assert_placed(before);
+
+    assert_int_equal(make_stats(f, &between, CHILDREN), APR_SUCCESS);
+    assert_ptr_not_equal(fcgi_stats_open_configured("fcgi:/run/app"),
+                         f->account);
+    fcgi_stats_use(NULL);
+    assert_null(fcgi_stats_open_configured("fcgi:/run/app"));
+    fcgi_stats_use(&f->stats);
+    assert_int_equal(open_accounts(f, "new", 300), 300);
+    assert_ptr_equal(fcgi_stats_open_configured("fcgi:/run/app"), f->account);
+
+    after = start(f);
+    assert_int_not_equal(after->me, before->me);
+    spot = line_up(after);
+    assert_waiting(after, spot);
+    order(after, (struct order){ WAIT, spot, LONG, NULL });
+    tell(before, FREE);
+    assert_int_equal(get_answer(after).value, FCGI_LINE_PLACE);
+    kill_actor(before);
+    let_sweep(f);
+    assert_placed(after);
+    assert_shares(f, 2, 0, 0);
+}
+
+/* ---- failures ---- */
+
+static void failures_are_said_once_a_second(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f);
+    struct answer said = ask(a, (struct order){ .verb = FAILED });
+    int i;
+
+    assert_true(said.value);
+    assert_int_equal(said.number, 0);
+    assert_true(f->account->failed_at
+                > apr_time_now() - apr_time_from_sec(30));
+
+    /* as if all this were in the same second */
+    for (i = 0; i < 6; i++) {
+        fcgi_stats_lock();
+        f->account->failed_at = apr_time_now();
+        fcgi_stats_unlock();
+        assert_false(tell(i % 3 ? a : b, FAILED));
+    }
+    fcgi_stats_lock();
+    f->account->failed_at = apr_time_now() - apr_time_from_sec(1);
+    fcgi_stats_unlock();
+    said = ask(b, (struct order){ .verb = FAILED });
+    assert_true(said.value);
+    assert_int_equal(said.number, 6);
+
+    fcgi_stats_lock();
+    assert_true(f->account->failed_at
+                > apr_time_now() - apr_time_from_sec(30));
+    f->account->failed_at = apr_time_now() + apr_time_from_sec(3600);
+    fcgi_stats_unlock();
+    said = ask(a, (struct order){ .verb = FAILED });
+    assert_true(said.value); /* the clock was set back */
+    assert_int_equal(said.number, 0);
+}
+
+static void without_an_account_every_failure_is_said(void **state)
+{
+    apr_uint32_t others = 5;
+    int i;
+
+    (void)state;
+    for (i = 0; i < 3; i++) {
+        assert_true(fcgi_stats_failed(NULL, &others));
+        assert_int_equal(others, 0);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(places_are_counted_over_all_children),
+        TEST(places_are_given_in_order_of_coming),
+        TEST(who_comes_last_is_last_at_any_spot),
+        TEST(who_enters_stands_behind_those_in_line),
+        TEST(several_free_places_call_as_many),
+        TEST(a_full_line_takes_nobody),
+        TEST(the_line_ends_where_its_memory_does),
+        TEST(who_has_left_is_not_called),
+        TEST(who_leaves_after_the_call_has_the_place),
+        TEST(a_call_wakes_a_waiter_of_another_child),
+        TEST(a_call_is_for_one_waiter_only),
+        TEST(without_max_anybody_has_a_place),
+        TEST(without_an_account_nothing_is_counted),
+        TEST(a_connection_goes_to_the_first_of_its_own_child),
+        TEST(a_connection_is_handed_once),
+        TEST(above_a_lower_max_nothing_is_kept_or_handed_on),
+        TEST(as_many_are_kept_as_keepalive_says),
+        TEST(nothing_is_kept_while_anybody_waits),
+        TEST(nothing_is_used_again_while_anybody_waits),
+        TEST(an_idle_connection_has_a_place_until_it_is_dropped),
+        TEST(a_killed_childs_places_are_free),
+        TEST(a_killed_childs_places_come_to_who_waits),
+        TEST(who_enters_brings_the_dead_ones_place_to_who_waits),
+        TEST(a_killed_child_stands_in_line_no_more),
+        TEST(a_killed_childs_turn_goes_to_the_next),
+        TEST(a_turn_given_to_a_dead_child_goes_to_the_next),
+        TEST(what_was_handed_in_a_killed_child_is_given_back),
+        TEST(a_killed_childs_idle_connections_are_gone),
+        TEST(a_killed_childs_requests_press_no_more),
+        TEST(the_living_lose_nothing),
+        TEST(the_dead_are_looked_for_ten_times_a_second),
+        TEST(a_clock_set_back_stops_no_sweep),
+        TEST(a_new_child_with_a_dead_ones_number_starts_clean),
+        TEST(there_are_no_more_children_than_numbers),
+        TEST(many_threads_of_many_children_share_the_places),
+        TEST(a_child_may_be_killed_anywhere),
+        TEST(an_account_is_found_by_its_name),
+        TEST(the_shares_of_an_account_are_its_own),
+        TEST(a_name_too_long_has_no_account),
+        TEST(the_configurations_accounts_get_memory),
+        TEST(requests_can_name_so_many_and_no_more),
+        TEST(requests_get_no_memory),
+        TEST(a_restart_keeps_accounts_and_what_children_hold),
+        TEST(failures_are_said_once_a_second),
+        TEST(without_an_account_every_failure_is_said),
+    };
+
+    apr_initialize();
+    signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests_name("line", tests, NULL, NULL);
+}
