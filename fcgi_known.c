@@ -56,7 +56,8 @@ static const struct key {
 typedef struct known_backend {
     fcgi_backend *backend;
     fcgi_address *address;
-    const char *real_name;         /* of its account, see real_name() */
+    const char *alias;     /* FcgiBackend's last name for it, or NULL */
+    const char *real_name; /* of its account, see real_name() */
     apr_int64_t values[KEY_COUNT]; /* UNSET: not said */
     const char *where[KEY_COUNT];  /* the file and line that says so */
 } known_backend;
@@ -252,6 +253,7 @@ static const char *set_name(cmd_parms *cmd, known_backend *known,
                             other->backend->name);
     }
     put(by_name, key, known);
+    known->alias = name;
     return NULL;
 }
 
@@ -513,6 +515,59 @@ apr_status_t fcgi_known_open_accounts(void)
         }
     }
     return APR_SUCCESS;
+}
+
+/* Adds key=value to a line; nothing for a number that is 0. */
+static const char *add_key(apr_pool_t *pool, const char *line,
+                           const known_backend *known, key_index key)
+{
+    apr_int64_t value = value_of(known, key);
+
+    if (!value) {
+        return line;
+    }
+    return apr_psprintf(pool, "%s %s=%" APR_INT64_T_FMT "%s", line,
+                        keys[key].name,
+                        keys[key].is_time ? apr_time_as_msec(value) : value,
+                        keys[key].is_time ? "ms" : "");
+}
+
+/* A backend with the keys that mean something for it. */
+static const char *describe(apr_pool_t *pool, const known_backend *known)
+{
+    const fcgi_limits *limits = &known->backend->line->limits;
+    const char *line = known->backend->name;
+
+    if (known->alias) {
+        line = apr_pstrcat(pool, line, " named ", known->alias, NULL);
+    }
+    if (limits->max) {
+        line = add_key(pool, line, known, KEY_MAX);
+        line = add_key(pool, line, known, KEY_QUEUE);
+        line = add_key(pool, line, known, KEY_QUEUE_TIMEOUT);
+    }
+    if (limits->keepalive) {
+        line = add_key(pool, line, known, KEY_KEEPALIVE);
+        line = add_key(pool, line, known, KEY_IDLE);
+        line = add_key(pool, line, known, KEY_REQUESTS);
+    }
+    return known->address->host ? add_key(pool, line, known, KEY_TTL) : line;
+}
+
+void fcgi_known_log(server_rec *s)
+{
+    apr_pool_t *pool = apr_hash_pool_get(by_address);
+    apr_hash_index_t *i;
+
+    for (i = apr_hash_first(pool, by_address); i; i = apr_hash_next(i)) {
+        const known_backend *known = apr_hash_this_val(i);
+        const char *name = apr_hash_this_key(i);
+
+        if (!strcmp(name, known->real_name)) { /* once, not for each link */
+            ap_log_error(APLOG_MARK, APLOG_INFO, 0, s,
+                         FCGI_LOGNO("26") "backend %s", describe(pool, known));
+        }
+    }
 }
 
 int fcgi_known_any_kept(void)

@@ -32,6 +32,9 @@ int fcgi_known_check(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
  * has limits got none. */
 apr_status_t fcgi_known_open_accounts(void);
 
+/* Writes a line for each backend to the log, with what was understood. */
+void fcgi_known_log(server_rec *s);
+
 /* True if connections to any of them are kept. */
 int fcgi_known_any_kept(void);
 

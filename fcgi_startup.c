@@ -99,6 +99,7 @@ int fcgi_startup_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                                       "than none for " MUTEX_TYPE ")");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
+    fcgi_known_log(s);
     return OK;
 }
 
