@@ -32,12 +32,12 @@ static struct {
     apr_uint32_t stopping;  /* atomic: the child is told to stop */
     apr_uint32_t ended;     /* atomic: the watcher is done */
     apr_pollset_t *pollset; /* NULL: nothing is kept in this process */
-    fcgi_idle_report *report;
+    const fcgi_idle_hooks *hooks;
 } idle;
 
 static int is_stopping(void)
 {
-    return apr_atomic_read32(&idle.stopping) != 0;
+    return apr_atomic_read32(&idle.stopping) || idle.hooks->has_to_stop();
 }
 
 /* Takes a connection out of the ring. Under the mutex. */
@@ -70,7 +70,7 @@ int fcgi_idle_is_quiet(fcgi_conn *conn)
     fcgi_conn_sound sound = fcgi_conn_listen(conn);
 
     if (sound == FCGI_CONN_STRAY) {
-        idle.report(conn->line->account->name);
+        idle.hooks->report_stray(conn->line->account->name);
     }
     return sound == FCGI_CONN_QUIET;
 }
@@ -171,7 +171,7 @@ static apr_status_t start_thread(apr_pool_t *pool)
     return rv;
 }
 
-apr_status_t fcgi_idle_start(apr_pool_t *child, fcgi_idle_report *report)
+apr_status_t fcgi_idle_start(apr_pool_t *child, const fcgi_idle_hooks *hooks)
 {
     const apr_uint32_t sockets = 64; /* where poll is not Linux's */
     apr_pool_t *pool;
@@ -182,7 +182,7 @@ apr_status_t fcgi_idle_start(apr_pool_t *child, fcgi_idle_report *report)
     }
 
     APR_RING_INIT(&idle.ring, fcgi_conn, link);
-    idle.report = report;
+    idle.hooks = hooks;
     rv = apr_thread_mutex_create(&idle.mutex, APR_THREAD_MUTEX_DEFAULT, pool);
     if (rv == APR_SUCCESS) {
         rv = apr_pollset_create(&idle.pollset, sockets, pool,

@@ -11,12 +11,18 @@
 
 #include "fcgi_conn.h"
 
-/* Told of each connection on which bytes came that belong to no request;
- * called from any thread, the connection is closed afterwards. */
-typedef void fcgi_idle_report(const char *backend);
+/* What the child says to the watcher, and hears of it. Called in any thread. */
+typedef struct fcgi_idle_hooks {
+    /* True if the child has to stop, although nobody called
+     * fcgi_idle_stop() yet. */
+    int (*has_to_stop)(void);
+    /* Bytes came on a connection that carried no request; it is closed
+     * afterwards. */
+    void (*report_stray)(const char *backend);
+} fcgi_idle_hooks;
 
 /* Starts the thread, in a process whose pool is child, before which it ends. */
-apr_status_t fcgi_idle_start(apr_pool_t *child, fcgi_idle_report *report);
+apr_status_t fcgi_idle_start(apr_pool_t *child, const fcgi_idle_hooks *hooks);
 
 /* The child is told to stop: closes all, keeps none from now on. */
 void fcgi_idle_stop(void);

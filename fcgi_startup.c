@@ -111,6 +111,17 @@ static void report_stray(const char *backend)
                  backend);
 }
 
+/* prefork runs no hook while its child still serves a request. */
+static int has_to_stop(void)
+{
+    int state;
+
+    return ap_mpm_query(AP_MPMQ_MPM_STATE, &state) == APR_SUCCESS
+           && state == AP_MPMQ_STOPPING;
+}
+
+static const fcgi_idle_hooks idle_hooks = { has_to_stop, report_stray };
+
 void fcgi_startup_child(apr_pool_t *pchild, server_rec *s)
 {
     apr_status_t rv = fcgi_address_start(pchild);
@@ -119,7 +130,7 @@ void fcgi_startup_child(apr_pool_t *pchild, server_rec *s)
         rv = fcgi_stats_join(pchild);
     }
     if (rv == APR_SUCCESS && fcgi_known_any_kept()) {
-        rv = fcgi_idle_start(pchild, report_stray);
+        rv = fcgi_idle_start(pchild, &idle_hooks);
     }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_EMERG, rv, s,

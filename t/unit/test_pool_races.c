@@ -209,6 +209,13 @@ static void report_stray(const char *backend)
     count(*backend ? &counts.strays : &counts.wrong);
 }
 
+static int has_to_stop(void)
+{
+    return 0;
+}
+
+static const fcgi_idle_hooks hooks = { has_to_stop, report_stray };
+
 struct client {
     pthread_t thread;
     fcgi_backend **backends;
@@ -389,7 +396,7 @@ static void become_a_child(apr_pool_t *pool, apr_pool_t *pchild)
     assert_int_equal(fcgi_stats_create(&stats, pool, lock, 2), APR_SUCCESS);
     assert_int_equal(fcgi_stats_join(pchild), APR_SUCCESS);
     assert_int_equal(fcgi_address_start(pchild), APR_SUCCESS);
-    assert_int_equal(fcgi_idle_start(pchild, report_stray), APR_SUCCESS);
+    assert_int_equal(fcgi_idle_start(pchild, &hooks), APR_SUCCESS);
 }
 
 static void start_clients(struct client *clients, fcgi_backend **backends)
