@@ -267,6 +267,32 @@ int fcgi_config_any_virtual(void)
     return any_virtual;
 }
 
+/* A pattern as addresses are named: host names in lower case, and the
+ * brackets of an IPv6 address are no set of characters. */
+static const char *normal_pattern(apr_pool_t *pool, const char *text)
+{
+    const char *end;
+    char *copy;
+
+    if (fcgi_address_is_ours(text)) {
+        text += sizeof(FCGI_HANDLER_PREFIX) - 1;
+    }
+    if (!strncasecmp(text, "unix:", 5)) {
+        text += 5;
+    }
+    else if (!strncmp(text, "//", 2)) {
+        text += 2;
+    }
+    copy = apr_pstrdup(pool, text);
+    if (text[0] != '/') {
+        ap_str_tolower(copy);
+    }
+    end = copy[0] == '[' ? strstr(copy, "]:") : NULL;
+    return end ? apr_psprintf(pool, "\\[%.*s\\%s", (int)(end - copy - 1),
+                              copy + 1, end)
+               : copy;
+}
+
 /* Sets patterns of addresses, in place of those of the enclosing section;
  * None leaves none. */
 static const char *set_allow(cmd_parms *cmd, void *conf, int argc,
@@ -284,7 +310,7 @@ static const char *set_allow(cmd_parms *cmd, void *conf, int argc,
                             cmd->cmd->name);
     }
     for (i = 0; i < argc; i++) {
-        const char *pattern = argv[i];
+        const char *pattern = normal_pattern(cmd->pool, argv[i]);
 
         if (!strcasecmp(pattern, "none") && argc == 1) {
             break;
@@ -293,12 +319,9 @@ static const char *set_allow(cmd_parms *cmd, void *conf, int argc,
             return apr_psprintf(cmd->pool,
                                 "%s: '%s' is neither the pattern of an "
                                 "absolute path nor of host:port",
-                                cmd->cmd->name, pattern);
+                                cmd->cmd->name, argv[i]);
         }
-        if (fcgi_address_is_ours(pattern)) {
-            pattern += sizeof(FCGI_HANDLER_PREFIX) - 1;
-        }
-        APR_ARRAY_PUSH(allow, const char *) = apr_pstrdup(cmd->pool, pattern);
+        APR_ARRAY_PUSH(allow, const char *) = pattern;
     }
     dir->allow = allow;
     return NULL;

@@ -27,10 +27,19 @@ static int map_virtual(request_rec *r, const char *location)
     return OK;
 }
 
+/* True if a URL path ends with the file's own name: it was asked for, and is
+ * not what a rewrite rule or an index put in its place. */
+static int names_file(const request_rec *r, const char *uri)
+{
+    const char *asked = strrchr(uri, '/'), *file = strrchr(r->filename, '/');
+
+    return asked && file && !strcmp(asked, file);
+}
+
 /*
- * True if the URL up to the file has our handler, too. A Location may hold
- * for a URL only because of what follows the file's name: /photo.jpg/x.php
- * must not make a script of photo.jpg where only .php is one.
+ * True if the URL up to the file has our handler, too. A handler may hold for
+ * a URL only because of what follows the file's name: /photo.jpg/x.php must
+ * not make a script of photo.jpg where only .php is one.
  */
 static int is_script_itself(request_rec *r)
 {
@@ -40,11 +49,14 @@ static int is_script_itself(request_rec *r)
     int is_script;
 
     if (rest > len || strcmp(r->uri + len - rest, r->path_info)) {
-        return 1; /* an index file, whose URL was not asked for */
+        return 1;
     }
-    uri = ap_os_escape_path(r->pool,
-                            apr_pstrmemdup(r->pool, r->uri, len - rest), 1);
-    script = ap_sub_req_lookup_uri(uri, r, NULL);
+    uri = apr_pstrmemdup(r->pool, r->uri, len - rest);
+    if (!names_file(r, uri)) {
+        return 1;
+    }
+    script =
+        ap_sub_req_lookup_uri(ap_os_escape_path(r->pool, uri, 1), r, NULL);
     is_script = script->handler && !strcasecmp(script->handler, r->handler);
     ap_destroy_sub_req(script);
     return is_script;
@@ -63,7 +75,7 @@ static int map_file(request_rec *r, const char **why)
         *why = "AcceptPathInfo Off refuses what follows the script's name";
         return HTTP_NOT_FOUND;
     }
-    if (fcgi_origin_location(r) && !is_script_itself(r)) {
+    if (!is_script_itself(r)) {
         *why = "the file itself is no script";
         return HTTP_NOT_FOUND;
     }
@@ -149,10 +161,12 @@ static const char *moved(apr_pool_t *pool, const char *path, const char *root,
     while (len && root[len - 1] == '/') {
         len--;
     }
-    return !strncmp(path, root, len) && (!path[len] || path[len] == '/')
-               ? apr_pstrcat(pool, strcmp(real, "/") ? real : "", path + len,
-                             NULL)
-               : path;
+    if (strncmp(path, root, len) || (path[len] && path[len] != '/')) {
+        return path;
+    }
+    return !path[len] ? real
+                      : apr_pstrcat(pool, strcmp(real, "/") ? real : "",
+                                    path + len, NULL);
 }
 
 /* FcgiDocumentRoot: paths as the application has them. */

@@ -143,6 +143,53 @@ static known_backend *know_address(apr_pool_t *pool, fcgi_address *address)
     return known;
 }
 
+/* The backend that FcgiBackend named so, or NULL. */
+static known_backend *find_named(apr_pool_t *pool, const char *handler)
+{
+    const char *name = handler + sizeof(FCGI_HANDLER_PREFIX) - 1;
+
+    return find(by_name, lowered(pool, name));
+}
+
+/* Remembers a handler of the configuration. Returns NULL or what is wrong
+ * with its address. */
+static const char *know_handler(apr_pool_t *pool, const char *name,
+                                int is_lowered)
+{
+    const char *key = lowered(pool, name);
+    const char *problem;
+    known_handler *handler;
+    known_backend *known;
+    fcgi_address *address;
+
+    if (find_named(pool, name)) {
+        return NULL;
+    }
+    problem = fcgi_address_parse(pool, name, &address);
+    if (problem) {
+        return problem;
+    }
+    known = know_address(pool, address);
+    handler = find(by_handler, key);
+    if (!handler) {
+        handler = apr_pcalloc(pool, sizeof(*handler));
+        handler->known = known;
+        put(by_handler, key, handler);
+    }
+    else if (handler->known != known) {
+        handler->ambiguous = 1;
+    }
+    handler->lowered |= is_lowered;
+    if (address->path && handler->ambiguous && handler->lowered) {
+        return apr_psprintf(pool,
+                            "'%s' and '%s' differ only in upper and lower "
+                            "case, which httpd does not keep for AddHandler "
+                            "and RewriteRule; rename one socket",
+                            handler->known->backend->name, address->name);
+    }
+    return NULL;
+}
+
 /* ---- FcgiBackend ---- */
 
 /* A backend's name: what could not be an address. */
@@ -257,20 +304,10 @@ static const char *set_name(cmd_parms *cmd, known_backend *known,
     return NULL;
 }
 
-/* Parses an address with or without "fcgi:". */
-static const char *parse_address(apr_pool_t *pool, const char *text,
-                                 fcgi_address **address)
-{
-    if (!fcgi_address_is_ours(text)) {
-        text = apr_pstrcat(pool, FCGI_HANDLER_PREFIX, text, NULL);
-    }
-    return fcgi_address_parse(pool, text, address);
-}
-
 static const char *declare(cmd_parms *cmd, int argc, char *const argv[])
 {
     int has_name = argc > 1 && !strpbrk(argv[0], "/:");
-    const char *problem;
+    const char *problem, *text;
     fcgi_address *address;
     known_backend *known;
     int i;
@@ -278,7 +315,14 @@ static const char *declare(cmd_parms *cmd, int argc, char *const argv[])
     if (!argc) {
         return "write [name] address [key=value...]";
     }
-    problem = parse_address(cmd->pool, argv[has_name], &address);
+    text = fcgi_address_is_ours(argv[has_name])
+               ? argv[has_name]
+               : apr_pstrcat(cmd->pool, FCGI_HANDLER_PREFIX, argv[has_name],
+                             NULL);
+    problem = fcgi_address_parse(cmd->pool, text, &address);
+    if (!problem) {
+        problem = know_handler(cmd->pool, text, 0); /* for .htaccess files */
+    }
     if (problem) {
         return problem;
     }
@@ -304,53 +348,6 @@ const char *fcgi_known_declare(cmd_parms *cmd, void *conf, int argc,
 }
 
 /* ---- the check of the configuration ---- */
-
-/* The backend that FcgiBackend named so, or NULL. */
-static known_backend *find_named(apr_pool_t *pool, const char *handler)
-{
-    const char *name = handler + sizeof(FCGI_HANDLER_PREFIX) - 1;
-
-    return find(by_name, lowered(pool, name));
-}
-
-/* Remembers a handler of the configuration. Returns NULL or what is wrong
- * with its address. */
-static const char *know_handler(apr_pool_t *pool, const char *name,
-                                int is_lowered)
-{
-    const char *key = lowered(pool, name);
-    const char *problem;
-    known_handler *handler;
-    known_backend *known;
-    fcgi_address *address;
-
-    if (find_named(pool, name)) {
-        return NULL;
-    }
-    problem = fcgi_address_parse(pool, name, &address);
-    if (problem) {
-        return problem;
-    }
-    known = know_address(pool, address);
-    handler = find(by_handler, key);
-    if (!handler) {
-        handler = apr_pcalloc(pool, sizeof(*handler));
-        handler->known = known;
-        put(by_handler, key, handler);
-    }
-    else if (handler->known != known) {
-        handler->ambiguous = 1;
-    }
-    handler->lowered |= is_lowered;
-    if (address->path && handler->ambiguous && handler->lowered) {
-        return apr_psprintf(pool,
-                            "'%s' and '%s' differ only in upper and lower "
-                            "case, which httpd does not keep for AddHandler "
-                            "and RewriteRule; rename one socket",
-                            handler->known->backend->name, address->name);
-    }
-    return NULL;
-}
 
 /* The value of the H= or handler= flag in RewriteRule's "[flags]", or NULL. */
 static const char *handler_flag(apr_pool_t *pool, const char *args)

@@ -152,6 +152,24 @@ static void keep_fields(request_rec *r, const char *const *names)
     apr_table_clear(r->headers_out);
 }
 
+/* The methods of the application's Allow field, for httpd's own, which its
+ * own pages have; other pages get the application's. */
+static void keep_allow(request_rec *r)
+{
+    const char *allow = apr_table_get(r->headers_out, "Allow");
+    char *method, *last;
+
+    if (!allow) {
+        return;
+    }
+    ap_clear_method_list(r->allowed_methods);
+    for (method = apr_strtok(apr_pstrdup(r->pool, allow), ", ", &last); method;
+         method = apr_strtok(NULL, ", ", &last)) {
+        ap_method_list_add(r->allowed_methods, method);
+    }
+    r->allowed = r->allowed_methods->method_mask;
+}
+
 /* True if path lies in a folder; all links in path are followed. */
 static int is_below(apr_pool_t *pool, const char *path, const char *folder)
 {
@@ -186,6 +204,12 @@ static apr_status_t open_file(request_rec *r, const char *path,
 
     info->filetype = APR_NOFILE;
     if (path) {
+        rv = apr_stat(info, path, APR_FINFO_TYPE, r->pool);
+    }
+    if (rv == APR_SUCCESS && info->filetype != APR_REG) {
+        rv = APR_ENOENT; /* to open a pipe would wait for its other end */
+    }
+    if (rv == APR_SUCCESS) {
         rv = apr_file_open(file, path,
                            APR_FOPEN_READ | APR_FOPEN_SENDFILE_ENABLED,
                            APR_FPROT_OS_DEFAULT, r->pool);
@@ -215,15 +239,15 @@ static void set_file_fields(request_rec *r, const apr_finfo_t *info)
     ap_set_content_length(r, info->size);
 }
 
-/* A type for a file of which the application says none. */
+/* A type for a file of which the application says none, by its name. */
 static void set_file_type(request_rec *r, const char *path)
 {
-    request_rec *lookup = ap_sub_req_lookup_file(path, r, NULL);
+    const char *handler = r->handler;
 
-    if (lookup->content_type) {
-        ap_set_content_type(r, apr_pstrdup(r->pool, lookup->content_type));
-    }
-    ap_destroy_sub_req(lookup);
+    r->filename = apr_pstrdup(r->pool, path);
+    r->path_info = NULL;
+    ap_run_type_checker(r);
+    r->handler = handler;
 }
 
 static int send_file(request_rec *r, const char *asked, const char *backend)
@@ -245,11 +269,15 @@ static int send_file(request_rec *r, const char *asked, const char *backend)
         apr_table_clear(r->headers_out);
         return HTTP_NOT_FOUND;
     }
+    set_file_fields(r, &info);
     if (!r->content_type) {
         set_file_type(r, path);
     }
-    set_file_fields(r, &info);
     condition = r->status == HTTP_OK ? ap_meets_conditions(r) : OK;
+    if (condition == HTTP_NOT_MODIFIED) {
+        r->status = condition; /* as in conclude_done() */
+        return OK;
+    }
     if (condition != OK) {
         return condition;
     }
@@ -279,6 +307,7 @@ int fcgi_replace_perform(request_rec *r, const fcgi_replacement *replacement,
         keep_fields(r, of_url);
         return redirect(r, replacement->target);
     case FCGI_REPLACE_ERROR_PAGE:
+        keep_allow(r);
         keep_fields(r, of_page);
         return replacement->status;
     case FCGI_REPLACE_FILE:

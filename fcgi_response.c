@@ -309,6 +309,7 @@ static int pass(fcgi_response *response)
 {
     request_rec *r = response->r;
     conn_rec *c = r->connection;
+    int is_first = !response->passed_any;
     apr_off_t len = 0;
     apr_status_t rv;
 
@@ -318,6 +319,10 @@ static int pass(fcgi_response *response)
     apr_brigade_cleanup(response->bb);
     if (rv != APR_SUCCESS || c->aborted) {
         response->filters_failed = 1;
+        if (rv == AP_FILTER_ERROR && is_first && !c->aborted) {
+            response->begun = 0; /* a filter has answered, as 416 is */
+            response->state = FCGI_RESPONSE_DROPPING;
+        }
         return 0;
     }
     response->given += (apr_size_t)len;

@@ -193,6 +193,11 @@ static int conclude_done(fcgi_exchange *ex)
     if (response->replaced.kind != FCGI_REPLACE_NOT) {
         return fcgi_replace_perform(r, &response->replaced, response->backend);
     }
+    if (response->condition == HTTP_NOT_MODIFIED) {
+        /* not as an error: mod_cache asked, perhaps, and listens */
+        r->status = response->condition;
+        return OK;
+    }
     return response->condition ? response->condition : OK;
 }
 

@@ -218,7 +218,7 @@ for my $version (sort keys %version) {
 }
 
 subtest 'every cut has one log line' => sub {
-    my @lines = $httpd->error_log =~ /^.*FCGI\d\d.*$/mg;
+    my @lines = $httpd->error_log =~ /^.*FCGI(?!26)\d\d.*$/mg;
     is(scalar @lines, 5 * @ways + $id, 'all before');
     is(scalar(grep { /in phase body/ } @lines), $id + 3 * @ways,
        'the phase (a redirect has its headers, too)');
