@@ -27,8 +27,25 @@ static int map_virtual(request_rec *r, const char *location)
     return OK;
 }
 
+/* True if the file's name has our handler, without what follows it. */
+static int name_is_script(request_rec *r)
+{
+    const char *handler = r->handler, *type = r->content_type;
+    char *path_info = r->path_info;
+    int is_script;
+
+    r->path_info = apr_pstrdup(r->pool, "");
+    r->handler = NULL;
+    ap_run_type_checker(r);
+    is_script = r->handler && !strcasecmp(r->handler, handler);
+    r->handler = handler;
+    r->content_type = type;
+    r->path_info = path_info;
+    return is_script;
+}
+
 /* True if a URL path ends with the file's own name: it was asked for, and is
- * not what a rewrite rule or an index put in its place. */
+ * not what a rewrite rule put in its place. */
 static int names_file(const request_rec *r, const char *uri)
 {
     const char *asked = strrchr(uri, '/'), *file = strrchr(r->filename, '/');
@@ -36,23 +53,21 @@ static int names_file(const request_rec *r, const char *uri)
     return asked && file && !strcmp(asked, file);
 }
 
-/*
- * True if the URL up to the file has our handler, too. A handler may hold for
- * a URL only because of what follows the file's name: /photo.jpg/x.php must
- * not make a script of photo.jpg where only .php is one.
- */
-static int is_script_itself(request_rec *r)
+/* True if the URL up to the file has our handler. */
+static int url_is_script(request_rec *r)
 {
-    apr_size_t rest = strlen(r->path_info), len = strlen(r->uri);
-    const char *uri;
+    char *uri = apr_pstrdup(r->pool, r->uri);
+    apr_size_t rest = strlen(r->path_info), len;
     request_rec *script;
     int is_script;
 
-    if (rest > len || strcmp(r->uri + len - rest, r->path_info)) {
+    ap_no2slash(uri); /* as in path_info */
+    len = strlen(uri);
+    if (rest > len || strcmp(uri + len - rest, r->path_info)) {
         return 1;
     }
-    uri = apr_pstrmemdup(r->pool, r->uri, len - rest);
-    if (!names_file(r, uri)) {
+    uri[len - rest] = '\0';
+    if (!fcgi_origin_location(r) && !names_file(r, uri)) {
         return 1;
     }
     script =
@@ -60,6 +75,24 @@ static int is_script_itself(request_rec *r)
     is_script = script->handler && !strcasecmp(script->handler, r->handler);
     ap_destroy_sub_req(script);
     return is_script;
+}
+
+/*
+ * True if the file is a script without what follows its name. A handler may
+ * hold for a URL only because of that: /photo.jpg/x.php must not make a
+ * script of photo.jpg where only .php is one.
+ */
+static int is_script_itself(request_rec *r)
+{
+    switch (fcgi_origin_of(r)) {
+    case FCGI_ORIGIN_URL:
+        return url_is_script(r);
+    case FCGI_ORIGIN_NAME:
+        return name_is_script(r);
+    case FCGI_ORIGIN_FILE:
+        break;
+    }
+    return 1;
 }
 
 static int map_file(request_rec *r, const char **why)

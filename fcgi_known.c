@@ -73,12 +73,19 @@ typedef struct known_handler {
 static apr_hash_t *by_address; /* "fcgi:..." -> known_backend */
 static apr_hash_t *by_name;    /* FcgiBackend's name -> known_backend */
 static apr_hash_t *by_handler; /* lower-cased -> known_handler */
+static int any_dynamic;        /* a SetHandler has variables */
 
 void fcgi_known_start(apr_pool_t *pconf)
 {
     by_address = apr_hash_make(pconf);
     by_name = apr_hash_make(pconf);
     by_handler = apr_hash_make(pconf);
+    any_dynamic = 0;
+}
+
+int fcgi_known_any_dynamic(void)
+{
+    return any_dynamic;
 }
 
 static void *find(apr_hash_t *hash, const char *key)
@@ -398,8 +405,12 @@ static const char *check_directive(apr_pool_t *pool,
     else {
         return NULL;
     }
-    if (!fcgi_address_is_ours(handler) || strpbrk(handler, "%$")) {
-        return NULL; /* another's, or known only when a request is here */
+    if (handler && strpbrk(handler, "%$")) {
+        any_dynamic |= !is_lowered;
+        return NULL; /* known only when a request is here */
+    }
+    if (!fcgi_address_is_ours(handler)) {
+        return NULL;
     }
     return know_handler(pool, handler, is_lowered);
 }

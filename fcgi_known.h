@@ -35,6 +35,9 @@ apr_status_t fcgi_known_open_accounts(void);
 /* Writes a line for each backend to the log, with what was understood. */
 void fcgi_known_log(server_rec *s);
 
+/* True if a SetHandler's address is known only when a request is here. */
+int fcgi_known_any_dynamic(void);
+
 /* True if connections to any of them are kept. */
 int fcgi_known_any_kept(void);
 

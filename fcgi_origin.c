@@ -19,11 +19,27 @@
 #include "fcgi_known.h"
 #include "fcgi_log.h"
 
-/* What a request's SetHandler gave, see fcgi_origin_remember(). */
+/* What is remembered of a request before others change what expressions look
+ * at. */
 typedef struct remembered {
-    const ap_expr_info_t *expr;
-    const char *value;
+    const ap_expr_info_t *expr; /* SetHandler's, see fcgi_origin_remember() */
+    const char *value;          /* what it gave */
+    apr_table_t *env;           /* as no .htaccess file has changed it, see */
+    apr_table_t *headers;       /* fcgi_origin_save(); NULL: not saved */
 } remembered;
+
+static remembered *memory_of(request_rec *r)
+{
+    remembered *memory =
+        ap_get_module_config(r->request_config, &fastcgi_handler_module);
+
+    if (!memory) {
+        memory = apr_pcalloc(r->pool, sizeof(*memory));
+        ap_set_module_config(r->request_config, &fastcgi_handler_module,
+                             memory);
+    }
+    return memory;
+}
 
 /* The SetHandler in force for these settings, or NULL. */
 static const ap_expr_info_t *set_handler_of(ap_conf_vector_t *settings)
@@ -49,11 +65,20 @@ int fcgi_origin_remember(request_rec *r)
     remembered *memory;
 
     if (expr && fcgi_address_is_ours(r->handler)) {
-        memory = apr_palloc(r->pool, sizeof(*memory));
+        memory = memory_of(r);
         memory->expr = expr;
         memory->value = evaluate(r, expr);
-        ap_set_module_config(r->request_config, &fastcgi_handler_module,
-                             memory);
+    }
+    return DECLINED;
+}
+
+int fcgi_origin_save(request_rec *r)
+{
+    if (!r->main && fcgi_known_any_dynamic()) {
+        remembered *memory = memory_of(r);
+
+        memory->env = apr_table_copy(r->pool, r->subprocess_env);
+        memory->headers = apr_table_copy(r->pool, r->headers_in);
     }
     return DECLINED;
 }
@@ -63,15 +88,14 @@ int fcgi_origin_remember(request_rec *r)
 static const char *set_handler_value(request_rec *r)
 {
     const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
-    const remembered *memory =
-        ap_get_module_config(r->request_config, &fastcgi_handler_module);
+    const remembered *memory = memory_of(r);
     const char *value;
 
     if (!expr) {
         return NULL;
     }
     /* mod_dir puts the settings of an index file into the request */
-    value = memory && memory->expr == expr ? memory->value : evaluate(r, expr);
+    value = memory->expr == expr ? memory->value : evaluate(r, expr);
     return value && !strcasecmp(value, r->handler) ? value : NULL;
 }
 
@@ -112,6 +136,29 @@ static int section_has(ap_conf_vector_t *section, const ap_expr_info_t *expr,
                    && any_section_has(core->sec_file, expr, files)));
 }
 
+/*
+ * True if a SetHandler gives that value also where no .htaccess file has a
+ * part in it: with the variables and header fields the main request had
+ * before any directive of such a file was carried out.
+ */
+static int gives_untouched(request_rec *r, const ap_expr_info_t *expr,
+                           const char *value)
+{
+    const remembered *memory = memory_of(r->main ? r->main : r);
+    apr_table_t *env = r->subprocess_env, *headers = r->headers_in;
+    const char *untouched;
+
+    if (!memory->env) {
+        return 0;
+    }
+    r->subprocess_env = memory->env;
+    r->headers_in = memory->headers;
+    untouched = evaluate(r, expr);
+    r->subprocess_env = env;
+    r->headers_in = headers;
+    return untouched && !strcmp(untouched, value);
+}
+
 /* True if this SetHandler stands in the server's own configuration, and not
  * in a .htaccess file. */
 static int is_servers_own(const request_rec *r, const ap_expr_info_t *expr)
@@ -144,6 +191,7 @@ static int is_allowed(request_rec *r, const fcgi_address *address)
 
 const char *fcgi_origin_backend(request_rec *r, const fcgi_backend **backend)
 {
+    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
     const char *exact = set_handler_value(r);
     fcgi_address *address = NULL;
     const char *problem =
@@ -153,7 +201,8 @@ const char *fcgi_origin_backend(request_rec *r, const fcgi_backend **backend)
         return problem;
     }
     if (!is_allowed(r, address)
-        && !(exact && is_servers_own(r, set_handler_of(r->per_dir_config)))) {
+        && !(exact && is_servers_own(r, expr)
+             && gives_untouched(r, expr, exact))) {
         return "refused, as neither the server's own configuration names this "
                "address nor FcgiAllow admits it";
     }
@@ -200,6 +249,48 @@ const char *fcgi_origin_location(request_rec *r)
                                                                         : NULL;
 }
 
+/* True if this SetHandler stands in an <If> of one of these sections. */
+static int any_if_has(const apr_array_header_t *sections,
+                      const ap_expr_info_t *expr)
+{
+    int i;
+
+    for (i = 0; sections && i < sections->nelts; i++) {
+        const core_dir_config *core = ap_get_core_module_config(
+            APR_ARRAY_IDX(sections, i, ap_conf_vector_t *));
+
+        if (core
+            && (any_section_has(core->sec_if, expr, WITH_FILES)
+                || any_if_has(core->sec_file, expr))) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+fcgi_origin_kind fcgi_origin_of(request_rec *r)
+{
+    const core_server_config *server =
+        ap_get_core_module_config(r->server->module_config);
+    const core_dir_config *outer =
+        ap_get_core_module_config(r->server->lookup_defaults);
+    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
+
+    if (!set_handler_value(r)) {
+        return apr_table_get(r->notes,
+                             "rewrite-forced-handler") /* mod_rewrite's */
+                   ? FCGI_ORIGIN_URL
+                   : FCGI_ORIGIN_NAME;
+    }
+    if (fcgi_origin_location(r)
+        || any_section_has(outer->sec_if, expr, WITH_FILES)
+        || any_if_has(outer->sec_file, expr)
+        || any_if_has(server->sec_dir, expr) || !is_servers_own(r, expr)) {
+        return FCGI_ORIGIN_URL;
+    }
+    return FCGI_ORIGIN_FILE;
+}
+
 int fcgi_origin_map(request_rec *r)
 {
     ap_conf_vector_t *before = r->per_dir_config;
@@ -207,8 +298,9 @@ int fcgi_origin_map(request_rec *r)
     const char *value;
     int is_virtual;
 
-    if (!fcgi_config_any_virtual() || ap_location_walk(r) != OK) {
-        return DECLINED;
+    if (!fcgi_config_any_virtual() || r->method_number == M_TRACE
+        || r->uri[0] != '/' || ap_location_walk(r) != OK) {
+        return DECLINED; /* TRACE and OPTIONS * are core's */
     }
     expr = set_handler_of(r->per_dir_config);
     value = expr ? evaluate(r, expr) : NULL;

@@ -13,6 +13,18 @@
 
 #include "fcgi_backend.h"
 
+/* What decided that a request's handler is ours. */
+typedef enum {
+    FCGI_ORIGIN_URL,  /* what may have looked at the whole URL: a Location, an
+                       * <If>, mod_rewrite, a .htaccess file's SetHandler */
+    FCGI_ORIGIN_NAME, /* AddHandler: a name's extensions */
+    FCGI_ORIGIN_FILE  /* a SetHandler of a Directory or Files section */
+} fcgi_origin_kind;
+
+/* A post_perdir_config hook: saves what expressions look at, before any
+ * directive of a .htaccess file is carried out. */
+int fcgi_origin_save(request_rec *r);
+
 /*
  * A fixups hook, to run right after core's: remembers what SetHandler's
  * expression gives, before other modules change what it looks at.
@@ -29,10 +41,14 @@ int fcgi_origin_map(request_rec *r);
 /*
  * The backend that r->handler, a handler of ours, means. An address that the
  * server's own configuration does not name is refused, unless a SetHandler of
- * that configuration made it, or FcgiAllow admits it. Returns NULL, or a
+ * that configuration made it without the help of a .htaccess file, or
+ * FcgiAllow admits it. Returns NULL, or a
  * sentence that says what is wrong.
  */
 const char *fcgi_origin_backend(request_rec *r, const fcgi_backend **backend);
+
+/* What decided that r->handler is ours. */
+fcgi_origin_kind fcgi_origin_of(request_rec *r);
 
 /*
  * The URL path below which r's handler was set: the path of the <Location>

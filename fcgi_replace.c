@@ -76,12 +76,13 @@ static int is_error_page(const request_rec *r)
 }
 
 /* X-Sendfile and X-Accel-Redirect, which the client must not see. */
-static fcgi_replacement decide_file(const fcgi_dir_config *conf,
+static fcgi_replacement decide_file(const request_rec *r,
+                                    const fcgi_dir_config *conf,
                                     fcgi_head *head)
 {
     const char *file = apr_table_get(head->fields, "X-Sendfile");
     const char *url = apr_table_get(head->fields, "X-Accel-Redirect");
-    fcgi_replacement result = { FCGI_REPLACE_NOT, NULL, 0 };
+    fcgi_replacement result = { FCGI_REPLACE_NOT, NULL, r->status };
 
     if (!conf->sendfile || !conf->sendfile->nelts) {
         return result;
@@ -103,7 +104,7 @@ static fcgi_replacement decide_file(const fcgi_dir_config *conf,
 fcgi_replacement fcgi_replace_decide(request_rec *r, fcgi_head *head)
 {
     const fcgi_dir_config *conf = fcgi_config_settings(r);
-    fcgi_replacement result = decide_file(conf, head);
+    fcgi_replacement result = decide_file(r, conf, head);
 
     if (result.kind == FCGI_REPLACE_NOT) {
         result = decide_location(head);
@@ -121,6 +122,8 @@ fcgi_replacement fcgi_replace_decide(request_rec *r, fcgi_head *head)
 /* An internal redirect: a new request, a GET, with its own access rules. */
 static int redirect(request_rec *r, const char *path)
 {
+    const char *method = r->method;
+    int method_number = r->method_number;
     int status = ap_discard_request_body(r);
 
     if (status != OK) {
@@ -131,6 +134,8 @@ static int redirect(request_rec *r, const char *path)
     apr_table_unset(r->headers_in, "Content-Length");
     apr_table_unset(r->headers_in, "Transfer-Encoding");
     ap_internal_redirect(path, r);
+    r->method = method; /* for the access log */
+    r->method_number = method_number;
     return OK;
 }
 
@@ -200,6 +205,10 @@ static const char *find_file(request_rec *r, const char *path)
 static apr_status_t open_file(request_rec *r, const char *path,
                               apr_file_t **file, apr_finfo_t *info)
 {
+    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+    apr_int32_t sendfile = core->enable_sendfile == ENABLE_SENDFILE_ON
+                               ? APR_FOPEN_SENDFILE_ENABLED
+                               : 0;
     apr_status_t rv = APR_ENOENT;
 
     info->filetype = APR_NOFILE;
@@ -210,8 +219,7 @@ static apr_status_t open_file(request_rec *r, const char *path,
         rv = APR_ENOENT; /* to open a pipe would wait for its other end */
     }
     if (rv == APR_SUCCESS) {
-        rv = apr_file_open(file, path,
-                           APR_FOPEN_READ | APR_FOPEN_SENDFILE_ENABLED,
+        rv = apr_file_open(file, path, APR_FOPEN_READ | sendfile,
                            APR_FPROT_OS_DEFAULT, r->pool);
     }
     if (rv != APR_SUCCESS) {
@@ -250,8 +258,10 @@ static void set_file_type(request_rec *r, const char *path)
     r->handler = handler;
 }
 
-static int send_file(request_rec *r, const char *asked, const char *backend)
+static int send_file(request_rec *r, const fcgi_replacement *replacement,
+                     const char *backend)
 {
+    const char *asked = replacement->target;
     const char *path = find_file(r, asked);
     apr_bucket_brigade *bb;
     apr_finfo_t info;
@@ -265,7 +275,8 @@ static int send_file(request_rec *r, const char *asked, const char *backend)
                                        "no regular file that can be read "
                                        "below a folder of FcgiSendfile",
                       backend, asked);
-        r->status = HTTP_OK;
+        r->status = replacement->status; /* that of an error page stays */
+        r->status_line = NULL;
         apr_table_clear(r->headers_out);
         return HTTP_NOT_FOUND;
     }
@@ -305,13 +316,15 @@ int fcgi_replace_perform(request_rec *r, const fcgi_replacement *replacement,
         return redirect(r, replacement->target);
     case FCGI_REPLACE_URL:
         keep_fields(r, of_url);
+        r->status = replacement->status;
+        r->status_line = NULL;
         return redirect(r, replacement->target);
     case FCGI_REPLACE_ERROR_PAGE:
         keep_allow(r);
         keep_fields(r, of_page);
         return replacement->status;
     case FCGI_REPLACE_FILE:
-        return send_file(r, replacement->target, backend);
+        return send_file(r, replacement, backend);
     case FCGI_REPLACE_NOT:
         break;
     }

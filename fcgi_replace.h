@@ -25,7 +25,8 @@ typedef enum {
 typedef struct fcgi_replacement {
     fcgi_replace_kind kind;
     const char *target; /* LOCAL, URL: a URL path; FILE: an absolute path */
-    int status;         /* ERROR_PAGE: the application's */
+    int status;         /* ERROR_PAGE: the application's; URL, FILE: what it
+                         * was before the application spoke */
 } fcgi_replacement;
 
 /*

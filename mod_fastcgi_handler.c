@@ -37,11 +37,14 @@
 /* Access logs show a client that left as nginx's do; httpd has no status. */
 #define STATUS_CLIENT_GONE 499
 
+/* What our notes in r->notes start with. */
+#define NOTES "fcgi-"
+
 /* Set in r->notes of an answer that was cut. */
-#define CUT_NOTE "fcgi-cut"
+#define CUT_NOTE NOTES "cut"
 
 /* Set in r->notes of a request that got no connection: the backend. */
-#define NO_CONNECTION_NOTE "fcgi-no-connection"
+#define NO_CONNECTION_NOTE NOTES "no-connection"
 
 /* Seconds a client is asked to wait after a 503. */
 #define RETRY_AFTER "1"
@@ -396,20 +399,41 @@ static int hide_folder(request_rec *r)
 {
     if (r->finfo.filetype == APR_DIR && fcgi_address_is_ours(r->handler)
         && r->uri[0] && r->uri[strlen(r->uri) - 1] != '/'
+        && fcgi_config_settings(r)->script != FCGI_SCRIPT_FILE
         && fcgi_origin_location(r)) {
         r->finfo.filetype = APR_NOFILE;
     }
     return DECLINED;
 }
 
-/*
- * An access log's %X says of a cut answer what it says of one that the client
- * cut. All that httpd could send has left when a request is logged.
- */
-static int show_cut(request_rec *r)
+static int copy_note(void *to, const char *name, const char *value)
 {
+    if (!strncmp(name, NOTES, sizeof(NOTES) - 1)) {
+        apr_table_setn(to, name, value);
+    }
+    return 1;
+}
+
+/*
+ * Before the access log is written. Its %X says of a cut answer what it says
+ * of one that the client cut; all that httpd could send has left. It looks at
+ * the notes of the last of several internal redirects: those of the last that
+ * asked an application are put there.
+ */
+static int finish_log(request_rec *r)
+{
+    request_rec *asked = NULL, *last = r;
+
     if (apr_table_get(r->notes, CUT_NOTE)) {
         r->connection->aborted = 1;
+    }
+    for (; last; last = last->next) {
+        if (apr_table_get(last->notes, NOTES "backend")) {
+            asked = last;
+        }
+        else if (asked && !last->next) {
+            apr_table_do(copy_note, last->notes, asked->notes, NULL);
+        }
     }
     return DECLINED;
 }
@@ -426,6 +450,9 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_child_init(fcgi_startup_child, NULL, NULL, APR_HOOK_MIDDLE);
     /* before core looks for a file */
     ap_hook_map_to_storage(fcgi_origin_map, NULL, NULL, APR_HOOK_FIRST);
+    /* after the walks, before .htaccess files have an effect */
+    ap_hook_post_perdir_config(fcgi_origin_save, NULL, NULL,
+                               APR_HOOK_REALLY_FIRST);
     ap_hook_child_stopping(fcgi_startup_stop_child, NULL, NULL,
                            APR_HOOK_MIDDLE);
     /* after core, before any other module changes what expressions see */
@@ -435,7 +462,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_fixups(hide_folder, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(fastcgi_handler, NULL, NULL, APR_HOOK_MIDDLE);
     /* before the access log is written */
-    ap_hook_log_transaction(show_cut, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_log_transaction(finish_log, NULL, NULL, APR_HOOK_FIRST);
 }
 
 AP_DECLARE_MODULE(fastcgi_handler) = {
