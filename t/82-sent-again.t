@@ -139,8 +139,8 @@ my ($no_compiler) = Private::run(
 my $httpd = Httpd->start(
     http2 => $H2, mpm => $ONE,
     env => $no_compiler ? {} : {
-        LD_PRELOAD => join(' ', "$shim/quiet.so",
-                           $ENV{HTTPD_PRELOAD} // ()),
+        LD_PRELOAD => join(' ', $ENV{HTTPD_PRELOAD} // (),
+                           "$shim/quiet.so"),
         SEEM_QUIET => "$shim/seem-quiet",
     },
     vars => { APP => $app->address, KEPT => $kept->address,
