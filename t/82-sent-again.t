@@ -406,6 +406,9 @@ subtest 'kept, and not one byte was accepted' => sub {
         'stream-1' => ['POST', $SMALL, 'error'],
         'stream-2' => ['POST', $LARGE, 'error'],
     );
+    # A sanitizer's own recv() hides the stand-in: the moment does not come,
+    # and these are answered as on any ended connection.
+    delete @case{qw(stream-1 stream-2)} if $ENV{HTTPD_PRELOAD};
     for my $name (sort keys %case) {
         my ($method, $body, $error) = @{ $case{$name} };
         my $path = "/kept/$name";
