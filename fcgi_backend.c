@@ -46,6 +46,13 @@ int fcgi_backend_failed(const fcgi_backend *backend, apr_uint32_t *others)
     return fcgi_stats_failed(backend->line->account, others);
 }
 
+void fcgi_backend_count(const fcgi_backend *backend, const fcgi_ended *ended)
+{
+    if (backend->line->account) {
+        fcgi_tally_add(&backend->line->account->tally, ended);
+    }
+}
+
 static void fail(fcgi_result *result, fcgi_outcome outcome, fcgi_phase phase,
                  const char *why)
 {
@@ -230,6 +237,24 @@ static int may_try_again(const fcgi_patience *patience,
     return 1;
 }
 
+/* One attempt to connect. */
+static apr_status_t try_to_connect(const fcgi_backend *backend,
+                                   fcgi_conn *conn,
+                                   apr_interval_time_t timeout,
+                                   apr_pool_t *pool, fcgi_result *result)
+{
+    fcgi_account *account = backend->line->account;
+    apr_status_t rv =
+        fcgi_conn_open(conn, backend->address, timeout, pool, result);
+
+    if (account
+        && (rv == APR_SUCCESS || APR_STATUS_IS_ENOENT(rv)
+            || APR_STATUS_IS_ECONNREFUSED(rv))) {
+        fcgi_tally_found(&account->tally, rv == APR_SUCCESS);
+    }
+    return rv;
+}
+
 /* Connects, trying again until patience is over; false with *result set. */
 static int connect_conn(const fcgi_backend *backend, fcgi_conn *conn,
                         apr_pool_t *pool, const fcgi_patience *patience,
@@ -240,7 +265,7 @@ static int connect_conn(const fcgi_backend *backend, fcgi_conn *conn,
     apr_time_t since = apr_time_now();
     int attempts = 0;
 
-    while (fcgi_conn_open(conn, backend->address, limit - tried, pool, result)
+    while (try_to_connect(backend, conn, limit - tried, pool, result)
            != APR_SUCCESS) {
         attempts++;
         tried = apr_time_now() - since;
@@ -338,20 +363,21 @@ fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
     return conn;
 }
 
-void fcgi_backend_release(const fcgi_backend *backend, fcgi_conn *conn,
-                          int quiet)
+const char *fcgi_backend_release(const fcgi_backend *backend, fcgi_conn *conn,
+                                 int quiet)
 {
     fcgi_line *line = backend->line;
 
     fcgi_backend_unpress(conn);
     quiet = quiet && conn->keep_asked && fcgi_idle_is_on();
     if (quiet && fcgi_line_hand_on(line, conn)) {
-        return;
+        return "handed on";
     }
     if (quiet && fcgi_line_keep(line)) {
         fcgi_idle_put(conn, apr_time_now() + backend->idle_time);
-        return;
+        return "kept";
     }
     fcgi_conn_close(conn, FCGI_CONN_IN_USE);
     fcgi_line_free(line);
+    return "closed";
 }

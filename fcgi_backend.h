@@ -48,6 +48,9 @@ fcgi_backend *fcgi_backend_create(apr_pool_t *pool,
  * *others: for how many more, too. */
 int fcgi_backend_failed(const fcgi_backend *backend, apr_uint32_t *others);
 
+/* Counts a request that ended. */
+void fcgi_backend_count(const fcgi_backend *backend, const fcgi_ended *ended);
+
 /*
  * A connection in use: a kept one; or, when the backend's max allows, a new
  * one, for which it is tried again with growing pauses while the application
@@ -73,8 +76,9 @@ void fcgi_backend_unpress(fcgi_conn *conn);
  * (FastCGI 1.0, 3.5): it was asked to stay open, the request is wholly
  * written, its END_REQUEST is read, and not a byte more. Then it is handed to
  * who waits for it in this child, or kept if nobody waits; else closed.
+ * Returns which of these, as a word for the log.
  */
-void fcgi_backend_release(const fcgi_backend *backend, fcgi_conn *conn,
-                          int quiet);
+const char *fcgi_backend_release(const fcgi_backend *backend, fcgi_conn *conn,
+                                 int quiet);
 
 #endif

@@ -594,6 +594,14 @@ int fcgi_known_any_kept(void)
 
 /* ---- while requests are served ---- */
 
+const fcgi_backend *fcgi_known_of_account(const char *name, const char **alias)
+{
+    const known_backend *known = find(by_address, name);
+
+    *alias = known ? known->alias : NULL;
+    return known ? known->backend : NULL;
+}
+
 const char *fcgi_known_find(apr_pool_t *pool, const char *handler,
                             const char *exact, const fcgi_backend **backend,
                             fcgi_address **address)

@@ -35,6 +35,11 @@ apr_status_t fcgi_known_open_accounts(void);
 /* Writes a line for each backend to the log, with what was understood. */
 void fcgi_known_log(server_rec *s);
 
+/* The backend whose account has that name, and FcgiBackend's name for it or
+ * NULL; NULL if the configuration names none. */
+const fcgi_backend *fcgi_known_of_account(const char *name,
+                                          const char **alias);
+
 /* True if a SetHandler's address is known only when a request is here. */
 int fcgi_known_any_dynamic(void);
 

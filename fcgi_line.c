@@ -336,3 +336,18 @@ int fcgi_line_is_pressed(fcgi_line *line)
 {
     return line->account && fcgi_stats_sum(line->account).needy > 0;
 }
+
+fcgi_line_length fcgi_line_measure(fcgi_account *account)
+{
+    fcgi_line_length length;
+    fcgi_share sum;
+
+    fcgi_stats_lock();
+    fcgi_stats_sweep(account);
+    sum = fcgi_stats_sum(account);
+    length.in_use = sum.in_use;
+    length.idle = sum.idle;
+    length.waiting = count_waiting(account);
+    fcgi_stats_unlock();
+    return length;
+}

@@ -78,4 +78,12 @@ void fcgi_line_unpress(fcgi_line *line);
 /* True if any request of any child waits. */
 int fcgi_line_is_pressed(fcgi_line *line);
 
+/* What an account says at this moment, over all children. */
+typedef struct fcgi_line_length {
+    apr_uint32_t in_use;  /* connections, those being made included */
+    apr_uint32_t idle;    /* connections kept */
+    apr_uint32_t waiting; /* requests in line */
+} fcgi_line_length;
+fcgi_line_length fcgi_line_measure(fcgi_account *account);
+
 #endif

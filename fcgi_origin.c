@@ -171,6 +171,12 @@ static int is_servers_own(const request_rec *r, const ap_expr_info_t *expr)
            || any_section_has(server->sec_url, expr, WITH_FILES);
 }
 
+int fcgi_origin_is_servers_own(request_rec *r)
+{
+    return set_handler_value(r)
+           && is_servers_own(r, set_handler_of(r->per_dir_config));
+}
+
 /* True if FcgiAllow admits an address; what its patterns are matched with is
  * the address's name without "fcgi:". A * does not match a slash. */
 static int is_allowed(request_rec *r, const fcgi_address *address)

@@ -47,6 +47,10 @@ int fcgi_origin_map(request_rec *r);
  */
 const char *fcgi_origin_backend(request_rec *r, const fcgi_backend **backend);
 
+/* True if r->handler is what a SetHandler of the server's own configuration
+ * says, and not a .htaccess file, AddHandler or mod_rewrite. */
+int fcgi_origin_is_servers_own(request_rec *r);
+
 /* What decided that r->handler is ours. */
 fcgi_origin_kind fcgi_origin_of(request_rec *r);
 

@@ -56,4 +56,8 @@ typedef struct fcgi_waits {
     apr_interval_time_t connect; /* making a connection */
 } fcgi_waits;
 
+/* Their names, as the log and the status pages have them. */
+const char *fcgi_outcome_name(fcgi_outcome outcome);
+const char *fcgi_phase_name(fcgi_phase phase);
+
 #endif

@@ -32,6 +32,7 @@ typedef struct fcgi_segment_head {
     apr_uint32_t count;    /* accounts open */
     apr_uint32_t children; /* first segment: highest number of a child */
     apr_uint32_t spare;    /* first segment: accounts that requests opened */
+    fcgi_life life;        /* first segment */
 } fcgi_segment_head;
 
 static fcgi_stats *stats;
@@ -112,12 +113,25 @@ apr_status_t fcgi_stats_create(fcgi_stats *made, apr_pool_t *pool,
     if (rv == APR_SUCCESS && !add_segment()) {
         rv = APR_ENOMEM;
     }
+    if (rv == APR_SUCCESS) {
+        stats->segments[0].head->life.since = apr_time_now();
+    }
     return rv;
 }
 
 void fcgi_stats_use(fcgi_stats *made)
 {
     stats = made;
+}
+
+void fcgi_stats_restarted(void)
+{
+    apr_atomic_inc32(&stats->segments[0].head->life.restarts);
+}
+
+fcgi_life fcgi_stats_life(void)
+{
+    return stats->segments[0].head->life;
 }
 
 /*
@@ -274,6 +288,25 @@ fcgi_account *fcgi_stats_open_spare(const char *name)
         && stats->segments[0].head->spare < FCGI_STATS_SPARE) {
         stats->segments[0].head->spare++;
         account = open_account(room, name);
+    }
+    fcgi_stats_unlock();
+    return account;
+}
+
+fcgi_account *fcgi_stats_account(apr_uint32_t index)
+{
+    fcgi_account *account = NULL;
+    int i;
+
+    fcgi_stats_lock();
+    for (i = 0; i < FCGI_STATS_SEGMENTS && stats->segments[i].head; i++) {
+        apr_uint32_t count = stats->segments[i].head->count;
+
+        if (index < count) {
+            account = account_at(&stats->segments[i], index);
+            break;
+        }
+        index -= count;
     }
     fcgi_stats_unlock();
     return account;

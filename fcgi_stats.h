@@ -19,6 +19,8 @@
 #include <apr_pools.h>
 #include <apr_time.h>
 
+#include "fcgi_tally.h"
+
 /* Requests that can wait in the line of one backend. */
 #define FCGI_LINE_MAX 1024
 
@@ -57,6 +59,7 @@ typedef struct fcgi_account {
     apr_time_t failed_at;    /* when a failure was last said in the log */
     apr_uint32_t failures;   /* that the log does not say yet */
     apr_uint32_t line_count; /* places of line that were ever taken */
+    fcgi_tally tally;        /* atomic */
     fcgi_waiter line[FCGI_LINE_MAX];
     fcgi_share shares[]; /* atomic; of child 1, 2, ... */
 } fcgi_account;
@@ -88,6 +91,9 @@ apr_status_t fcgi_stats_create(fcgi_stats *stats, apr_pool_t *pool,
  * of the configuration. */
 void fcgi_stats_use(fcgi_stats *stats);
 
+/* Counts a restart of httpd. */
+void fcgi_stats_restarted(void);
+
 /* This process is a child from now on, until it ends in whatever way: takes a
  * number, and clears what a dead child left under it. */
 apr_status_t fcgi_stats_join(apr_pool_t *pool);
@@ -100,6 +106,16 @@ apr_status_t fcgi_stats_join(apr_pool_t *pool);
  */
 fcgi_account *fcgi_stats_open_configured(const char *name);
 fcgi_account *fcgi_stats_open_spare(const char *name);
+
+/* One account after the other, from index 0; NULL: there are no more. */
+fcgi_account *fcgi_stats_account(apr_uint32_t index);
+
+/* When the memory was made, and the restarts of httpd since. */
+typedef struct fcgi_life {
+    apr_time_t since;
+    apr_uint32_t restarts;
+} fcgi_life;
+fcgi_life fcgi_stats_life(void);
 
 /* The whole memory is this thread's until it unlocks it. */
 void fcgi_stats_lock(void);

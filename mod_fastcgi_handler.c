@@ -10,13 +10,15 @@
  * means, and whether it may), fcgi_backend (getting a connection),
  * fcgi_env (variables), fcgi_exchange (one request on one connection),
  * fcgi_driver (waiting), fcgi_response (the answer), fcgi_record (the bytes),
- * fcgi_startup (before and after all requests).
+ * fcgi_startup (before and after all requests), fcgi_status (what all this
+ * looks like from outside).
  */
 #include <httpd.h>
 #include <http_config.h>
 #include <http_core.h>
 #include <http_protocol.h>
 #include <http_request.h>
+#include <mod_status.h>
 #include <mpm_common.h>
 #include <util_filter.h>
 
@@ -33,6 +35,7 @@
 #include "fcgi_outcome.h"
 #include "fcgi_replace.h"
 #include "fcgi_startup.h"
+#include "fcgi_status.h"
 
 /* Access logs show a client that left as nginx's do; httpd has no status. */
 #define STATUS_CLIENT_GONE 499
@@ -59,54 +62,30 @@ typedef struct policy {
     int status; /* 0: the exchange's client_status */
     int level;
     const char *id;
-    const char *name;
 } policy;
 
 static const policy policies[FCGI_OUTCOME_COUNT] = {
     [FCGI_OUTCOME_NO_CONNECT] = { HTTP_SERVICE_UNAVAILABLE, APLOG_ERR,
-                                  FCGI_LOGNO("01"), "no connection" },
+                                  FCGI_LOGNO("01") },
     [FCGI_OUTCOME_NO_PLACE] = { HTTP_SERVICE_UNAVAILABLE, APLOG_ERR,
-                                FCGI_LOGNO("18"), "no place" },
+                                FCGI_LOGNO("18") },
     [FCGI_OUTCOME_TIMED_OUT] = { HTTP_GATEWAY_TIME_OUT, APLOG_ERR,
-                                 FCGI_LOGNO("02"), "timed out" },
-    [FCGI_OUTCOME_BROKEN] = { HTTP_BAD_GATEWAY, APLOG_ERR, FCGI_LOGNO("03"),
-                              "broken answer" },
-    [FCGI_OUTCOME_MALFORMED] = { HTTP_BAD_GATEWAY, APLOG_ERR, FCGI_LOGNO("04"),
-                                 "not FastCGI" },
+                                 FCGI_LOGNO("02") },
+    [FCGI_OUTCOME_BROKEN] = { HTTP_BAD_GATEWAY, APLOG_ERR, FCGI_LOGNO("03") },
+    [FCGI_OUTCOME_MALFORMED] = { HTTP_BAD_GATEWAY, APLOG_ERR,
+                                 FCGI_LOGNO("04") },
     [FCGI_OUTCOME_BAD_HEADERS] = { HTTP_BAD_GATEWAY, APLOG_ERR,
-                                   FCGI_LOGNO("05"), "bad headers" },
+                                   FCGI_LOGNO("05") },
     [FCGI_OUTCOME_OVERLOADED] = { HTTP_SERVICE_UNAVAILABLE, APLOG_ERR,
-                                  FCGI_LOGNO("06"), "overloaded" },
+                                  FCGI_LOGNO("06") },
     [FCGI_OUTCOME_UNKNOWN_ROLE] = { HTTP_INTERNAL_SERVER_ERROR, APLOG_ERR,
-                                    FCGI_LOGNO("07"), "unknown role" },
-    [FCGI_OUTCOME_CLIENT_BAD] = { 0, APLOG_INFO, FCGI_LOGNO("08"),
-                                  "bad request body" },
+                                    FCGI_LOGNO("07") },
+    [FCGI_OUTCOME_CLIENT_BAD] = { 0, APLOG_INFO, FCGI_LOGNO("08") },
     [FCGI_OUTCOME_NO_SPACE] = { HTTP_INSUFFICIENT_STORAGE, APLOG_ERR,
-                                FCGI_LOGNO("16"), "no space" },
+                                FCGI_LOGNO("16") },
     [FCGI_OUTCOME_CLIENT_GONE] = { STATUS_CLIENT_GONE, APLOG_INFO,
-                                   FCGI_LOGNO("09"), "client gone" },
+                                   FCGI_LOGNO("09") },
 };
-
-static const char *phase_name(fcgi_phase phase)
-{
-    switch (phase) {
-    case FCGI_PHASE_RECEIVE:
-        return "receive";
-    case FCGI_PHASE_QUEUE:
-        return "queue";
-    case FCGI_PHASE_RESOLVE:
-        return "resolve";
-    case FCGI_PHASE_CONNECT:
-        return "connect";
-    case FCGI_PHASE_SEND:
-        return "send";
-    case FCGI_PHASE_HEADERS:
-        return "headers";
-    case FCGI_PHASE_BODY:
-        return "body";
-    }
-    return "unknown";
-}
 
 /*
  * The one log line of a request that failed. Requests that get no connection
@@ -128,8 +107,9 @@ static void log_failure(const fcgi_exchange *ex, const policy *how)
                   "%s%s: %s in phase %s: %s (after %" APR_TIME_T_FMT
                   " ms, %" APR_OFF_T_FMT " bytes to and %" APR_OFF_T_FMT
                   " bytes from the application, try %d, %s%s)",
-                  how->id, ex->backend->name, how->name,
-                  phase_name(result->phase), result->why,
+                  how->id, ex->backend->name,
+                  fcgi_outcome_name(result->outcome),
+                  fcgi_phase_name(result->phase), result->why,
                   apr_time_as_msec(apr_time_now() - ex->started),
                   ex->writer.sent, ex->bytes_in, ex->tries,
                   ex->r->filename ? ex->r->filename : ex->r->uri,
@@ -166,6 +146,26 @@ static void set_notes(const fcgi_exchange *ex)
     if (ex->result.outcome == FCGI_OUTCOME_DONE) {
         set_note(r, "fcgi-app-status", ex->app_status);
     }
+}
+
+/* For the backend's account. */
+static void count(const fcgi_exchange *ex)
+{
+    apr_interval_time_t no_time = -1;
+    fcgi_ended ended = { 0 };
+
+    ended.outcome = ex->result.outcome;
+    ended.tries = ex->tries;
+    ended.on_reused = ex->on_reused;
+    ended.bytes_sent = ex->writer.sent;
+    ended.bytes_received = ex->bytes_in;
+    ended.spans[FCGI_SPAN_WAIT] =
+        ex->tries ? ex->waits.queue + ex->waits.connect : no_time;
+    ended.spans[FCGI_SPAN_FIRST_BYTE] =
+        ex->first_byte_at ? ex->first_byte_at - ex->started : no_time;
+    ended.spans[FCGI_SPAN_TOTAL] =
+        ex->tries ? apr_time_now() - ex->started : no_time;
+    fcgi_backend_count(ex->backend, &ended);
 }
 
 /* The answer is complete: says what was strange about it, and goes on. */
@@ -247,6 +247,7 @@ static int conclude(fcgi_exchange *ex)
     const policy *how = &policies[outcome];
 
     set_notes(ex);
+    count(ex);
     if (outcome == FCGI_OUTCOME_DONE && !response->filters_failed) {
         return conclude_done(ex);
     }
@@ -461,6 +462,9 @@ static void register_hooks(apr_pool_t *pool)
     /* before mod_dir, which comes last */
     ap_hook_fixups(hide_folder, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(fastcgi_handler, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_handler(fcgi_status_handler, NULL, NULL, APR_HOOK_MIDDLE);
+    APR_OPTIONAL_HOOK(ap, status_hook, fcgi_status_section, NULL, NULL,
+                      APR_HOOK_MIDDLE);
     /* before the access log is written */
     ap_hook_log_transaction(finish_log, NULL, NULL, APR_HOOK_FIRST);
 }

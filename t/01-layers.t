@@ -16,7 +16,12 @@ my %MAY_INCLUDE = (
     mod_fastcgi_handler => [qw(fcgi_config fcgi_known fcgi_origin fcgi_env
                                fcgi_startup fcgi_driver fcgi_exchange
                                fcgi_backend fcgi_response fcgi_replace
-                               fcgi_outcome fcgi_log)],
+                               fcgi_outcome fcgi_status fcgi_log)],
+    fcgi_status         => [qw(fcgi_report fcgi_page fcgi_metrics fcgi_origin
+                               fcgi_log)],
+    fcgi_page           => [qw(fcgi_report)],
+    fcgi_metrics        => [qw(fcgi_report)],
+    fcgi_report         => [qw(fcgi_known fcgi_line fcgi_stats fcgi_tally)],
     fcgi_startup        => [qw(fcgi_known fcgi_address fcgi_idle fcgi_stats
                                fcgi_log)],
     fcgi_origin         => [qw(fcgi_config fcgi_known fcgi_backend fcgi_log)],
@@ -42,9 +47,10 @@ my %MAY_INCLUDE = (
     fcgi_address        => [],
     fcgi_spool          => [],
     fcgi_path           => [],
-    fcgi_stats          => [],
+    fcgi_stats          => [qw(fcgi_tally)],
+    fcgi_tally          => [qw(fcgi_outcome)],
     fcgi_record         => [],
-    fcgi_outcome        => [],      # a header only
+    fcgi_outcome        => [],
     fcgi_log            => [],      # a header only
 );
 
@@ -70,7 +76,8 @@ my %NO_HEADERS = (
 my %NO_WORDS = (
     (map { $_ => [qw(request_rec)] } qw(fcgi_backend fcgi_idle fcgi_conn
                                         fcgi_line fcgi_address fcgi_stats
-                                        fcgi_known fcgi_startup)),
+                                        fcgi_known fcgi_startup fcgi_report
+                                        fcgi_tally)),
     fcgi_head    => [qw(request_rec)],
 );
 

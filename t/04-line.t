@@ -9,6 +9,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 use CTest;
 
-CTest::run(sources => ['t/unit/test_line.c', 'fcgi_line.c', 'fcgi_stats.c'],
+CTest::run(sources => ['t/unit/test_line.c', 'fcgi_line.c', 'fcgi_stats.c',
+                       'fcgi_tally.c'],
            apr => 1, flags => ['-D_GNU_SOURCE', '-pthread']);
 done_testing();

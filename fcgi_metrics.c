@@ -1,0 +1,405 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_metrics.c - reports for programs; the contract is in fcgi_metrics.h.
+ * Numbers of one kind that all forms have stand in the tables at the top.
+ */
+#include "fcgi_metrics.h"
+
+#include <apr_strings.h>
+
+#include <http_protocol.h>
+
+/* One number of a report. */
+typedef apr_uint64_t number(const fcgi_report *report);
+
+static apr_uint64_t in_use(const fcgi_report *report)
+{
+    return report->length.in_use;
+}
+
+static apr_uint64_t idle(const fcgi_report *report)
+{
+    return report->length.idle;
+}
+
+static apr_uint64_t waiting(const fcgi_report *report)
+{
+    return report->length.waiting;
+}
+
+static apr_uint64_t max(const fcgi_report *report)
+{
+    return report->limits.max;
+}
+
+static apr_uint64_t queue(const fcgi_report *report)
+{
+    return report->limits.max ? report->limits.queue : 0;
+}
+
+static apr_uint64_t keepalive(const fcgi_report *report)
+{
+    return report->limits.keepalive;
+}
+
+static apr_uint64_t requests(const fcgi_report *report)
+{
+    return fcgi_tally_requests(&report->tally);
+}
+
+static apr_uint64_t failed(const fcgi_report *report)
+{
+    return fcgi_tally_failed(&report->tally);
+}
+
+static apr_uint64_t again(const fcgi_report *report)
+{
+    return report->tally.again;
+}
+
+static apr_uint64_t reused(const fcgi_report *report)
+{
+    return report->tally.reused;
+}
+
+static apr_uint64_t returns(const fcgi_report *report)
+{
+    return report->tally.returns;
+}
+
+static apr_uint64_t bytes_sent(const fcgi_report *report)
+{
+    return report->tally.bytes_sent;
+}
+
+static apr_uint64_t bytes_received(const fcgi_report *report)
+{
+    return report->tally.bytes_received;
+}
+
+/* The numbers that all forms have. */
+static const struct metric {
+    const char *json;
+    const char *line;       /* of ?auto */
+    const char *prometheus; /* behind "fcgi_backend_"; NULL: it has more */
+    const char *type;       /* of Prometheus */
+    const char *help;
+    number *value;
+} metrics[] = {
+    { "in_use", "InUse", "connections_in_use", "gauge",
+      "Connections that carry a request or are being made.", in_use },
+    { "idle", "Idle", "connections_idle", "gauge",
+      "Connections kept for the next request.", idle },
+    { "waiting", "Waiting", "requests_waiting", "gauge",
+      "Requests in line for a connection.", waiting },
+    { "max", "Max", "connections_max", "gauge",
+      "Connections allowed at a time, 0 for any number.", max },
+    { "queue", "Queue", "requests_waiting_max", "gauge",
+      "Requests allowed in line.", queue },
+    { "keepalive", "KeepAlive", "connections_idle_max", "gauge",
+      "Idle connections allowed.", keepalive },
+    { "requests", "Requests", NULL, NULL, NULL, requests },
+    { "failed", "Failed", "requests_failed_total", "counter",
+      "Requests that failed and not through their client.", failed },
+    { "sent_again", "SentAgain", "requests_sent_again_total", "counter",
+      "Requests that were sent once more.", again },
+    { "reused", "Reused", "requests_reused_total", "counter",
+      "Requests on a connection that had been kept.", reused },
+    { "returns", "Returns", "returns_total", "counter",
+      "How often the application came back after it was not there.", returns },
+    { "bytes_sent", "BytesSent", "sent_bytes_total", "counter",
+      "Bytes to the application.", bytes_sent },
+    { "bytes_received", "BytesReceived", "received_bytes_total", "counter",
+      "Bytes from the application.", bytes_received },
+};
+
+#define METRIC_COUNT (sizeof(metrics) / sizeof(metrics[0]))
+
+static const struct span {
+    const char *json;
+    const char *line;
+    const char *prometheus;
+    const char *help;
+} spans[FCGI_SPAN_COUNT] = {
+    [FCGI_SPAN_WAIT] = { "wait", "Wait", "wait_seconds",
+                         "Time in line and to connect." },
+    [FCGI_SPAN_FIRST_BYTE] = { "first_byte", "FirstByte", "first_byte_seconds",
+                               "Time until the first byte of the answer." },
+    [FCGI_SPAN_TOTAL] = { "total", "Total", "request_seconds",
+                          "Time of a request from when its body was here." },
+};
+
+static const int percentiles[] = { 50, 90, 99 };
+
+#define PERCENTILE_COUNT (sizeof(percentiles) / sizeof(percentiles[0]))
+
+/* An outcome's name as a word: "bad headers" is bad_headers. */
+static const char *outcome_word(apr_pool_t *pool, int outcome)
+{
+    char *word = apr_pstrdup(pool, fcgi_outcome_name((fcgi_outcome)outcome));
+    char *c;
+
+    ap_str_tolower(word);
+    for (c = word; *c; c++) {
+        if (*c == ' ') {
+            *c = '_';
+        }
+    }
+    return word;
+}
+
+/* Microseconds as seconds; "null" if there are none. */
+static const char *seconds(apr_pool_t *pool, apr_interval_time_t time)
+{
+    return time < 0
+               ? "null"
+               : apr_psprintf(pool, "%" APR_TIME_T_FMT ".%06d",
+                              apr_time_sec(time), (int)apr_time_usec(time));
+}
+
+/* ---- JSON ---- */
+
+static void write_outcomes(request_rec *r, const fcgi_tally *tally)
+{
+    int outcome;
+
+    ap_rputs("\"outcomes\":{", r);
+    for (outcome = FCGI_OUTCOME_DONE; outcome < FCGI_OUTCOME_COUNT;
+         outcome++) {
+        ap_rprintf(r, "%s\"%s\":%" APR_UINT64_T_FMT,
+                   outcome == FCGI_OUTCOME_DONE ? "" : ",",
+                   outcome_word(r->pool, outcome), tally->outcomes[outcome]);
+    }
+    ap_rputs("}", r);
+}
+
+static void write_span(request_rec *r, const struct span *span,
+                       const fcgi_histogram *times)
+{
+    unsigned int i;
+
+    ap_rprintf(r, "\"%s\":{\"count\":%" APR_UINT64_T_FMT ",\"sum\":%s",
+               span->json, fcgi_histogram_count(times),
+               seconds(r->pool, (apr_interval_time_t)times->sum));
+    for (i = 0; i < PERCENTILE_COUNT; i++) {
+        ap_rprintf(r, ",\"p%d\":%s", percentiles[i],
+                   seconds(r->pool,
+                           fcgi_histogram_percentile(times, percentiles[i])));
+    }
+    ap_rputs("}", r);
+}
+
+/* Requests, and failed ones, of the last moments, the oldest first. */
+static void write_history(request_rec *r, const fcgi_tally *tally,
+                          apr_time_t at)
+{
+    int failed_ones, back;
+
+    ap_rprintf(r, "\"history\":{\"seconds\":%d",
+               (int)apr_time_sec(FCGI_MOMENT));
+    for (failed_ones = 0; failed_ones < 2; failed_ones++) {
+        ap_rprintf(r, ",\"%s\":[", failed_ones ? "failed" : "requests");
+        for (back = FCGI_MOMENTS - 1; back >= 0; back--) {
+            fcgi_moment moment = fcgi_tally_moment(tally, at, back);
+
+            ap_rprintf(r, "%u%s",
+                       failed_ones ? moment.failed : moment.requests,
+                       back ? "," : "]");
+        }
+    }
+    ap_rputs("}", r);
+}
+
+static void write_backend(request_rec *r, const fcgi_report *report,
+                          apr_time_t at)
+{
+    unsigned int i;
+    int span;
+
+    ap_rprintf(r, "{\"backend\":\"%s\",\"name\":\"%s\",\"configured\":%s,",
+               report->name, report->alias,
+               report->is_known ? "true" : "false");
+    for (i = 0; i < METRIC_COUNT; i++) {
+        ap_rprintf(r, "\"%s\":%" APR_UINT64_T_FMT ",", metrics[i].json,
+                   metrics[i].value(report));
+    }
+    write_outcomes(r, &report->tally);
+    ap_rputs(",\"latency\":{", r);
+    for (span = 0; span < FCGI_SPAN_COUNT; span++) {
+        ap_rputs(span ? "," : "", r);
+        write_span(r, &spans[span], &report->tally.spans[span]);
+    }
+    ap_rputs("},", r);
+    write_history(r, &report->tally, at);
+    ap_rputs("}", r);
+}
+
+void fcgi_metrics_json(request_rec *r, const fcgi_reports *reports)
+{
+    int i;
+
+    ap_rprintf(r, "{\"time\":%s,\"since\":%s,\"restarts\":%u,\"backends\":[",
+               seconds(r->pool, reports->at),
+               seconds(r->pool, reports->life.since), reports->life.restarts);
+    for (i = 0; i < reports->count; i++) {
+        ap_rputs(i ? ",\n" : "\n", r);
+        write_backend(r, reports->list[i], reports->at);
+    }
+    ap_rputs("\n]}\n", r);
+}
+
+/* ---- Prometheus ---- */
+
+static void begin_family(request_rec *r, const char *name, const char *type,
+                         const char *help)
+{
+    ap_rprintf(r, "# HELP fcgi_%s %s\n# TYPE fcgi_%s %s\n", name, help, name,
+               type);
+}
+
+/* What tells the samples of one backend from others, without the braces. */
+static const char *labels(apr_pool_t *pool, const fcgi_report *report)
+{
+    return apr_pstrcat(pool, "backend=\"", report->name, "\",name=\"",
+                       report->alias, "\"", NULL);
+}
+
+static void write_metric(request_rec *r, const fcgi_reports *reports,
+                         const struct metric *metric)
+{
+    int i;
+
+    begin_family(r, apr_pstrcat(r->pool, "backend_", metric->prometheus, NULL),
+                 metric->type, metric->help);
+    for (i = 0; i < reports->count; i++) {
+        ap_rprintf(r, "fcgi_backend_%s{%s} %" APR_UINT64_T_FMT "\n",
+                   metric->prometheus, labels(r->pool, reports->list[i]),
+                   metric->value(reports->list[i]));
+    }
+}
+
+static void write_requests(request_rec *r, const fcgi_reports *reports)
+{
+    int i, outcome;
+
+    begin_family(r, "backend_requests_total", "counter",
+                 "Requests, by how they ended.");
+    for (i = 0; i < reports->count; i++) {
+        const fcgi_report *report = reports->list[i];
+
+        for (outcome = FCGI_OUTCOME_DONE; outcome < FCGI_OUTCOME_COUNT;
+             outcome++) {
+            ap_rprintf(r,
+                       "fcgi_backend_requests_total{%s,outcome=\"%s\"} "
+                       "%" APR_UINT64_T_FMT "\n",
+                       labels(r->pool, report), outcome_word(r->pool, outcome),
+                       report->tally.outcomes[outcome]);
+        }
+    }
+}
+
+/* A histogram's samples: from a quarter of a millisecond to a minute. */
+static void write_buckets(request_rec *r, const fcgi_report *report,
+                          const char *name, const fcgi_histogram *times)
+{
+    const char *label = labels(r->pool, report);
+    apr_uint64_t count = fcgi_histogram_count(times);
+    int power;
+
+    for (power = 8; power <= 26; power++) {
+        ap_rprintf(r,
+                   "fcgi_backend_%s_bucket{%s,le=\"%s\"} "
+                   "%" APR_UINT64_T_FMT "\n",
+                   name, label, seconds(r->pool, APR_INT64_C(1) << power),
+                   fcgi_histogram_below(times, power));
+    }
+    ap_rprintf(r,
+               "fcgi_backend_%s_bucket{%s,le=\"+Inf\"} %" APR_UINT64_T_FMT
+               "\nfcgi_backend_%s_sum{%s} %s\n"
+               "fcgi_backend_%s_count{%s} %" APR_UINT64_T_FMT "\n",
+               name, label, count, name, label,
+               seconds(r->pool, (apr_interval_time_t)times->sum), name, label,
+               count);
+}
+
+void fcgi_metrics_prometheus(request_rec *r, const fcgi_reports *reports)
+{
+    unsigned int i;
+    int span, j;
+
+    begin_family(r, "accounts_start_time_seconds", "gauge",
+                 "When counting began, in seconds since 1970.");
+    ap_rprintf(r, "fcgi_accounts_start_time_seconds %s\n",
+               seconds(r->pool, reports->life.since));
+    begin_family(r, "accounts_restarts_total", "counter",
+                 "Restarts of httpd since then.");
+    ap_rprintf(r, "fcgi_accounts_restarts_total %u\n", reports->life.restarts);
+    write_requests(r, reports);
+    for (i = 0; i < METRIC_COUNT; i++) {
+        if (metrics[i].prometheus) {
+            write_metric(r, reports, &metrics[i]);
+        }
+    }
+    for (span = 0; span < FCGI_SPAN_COUNT; span++) {
+        begin_family(
+            r, apr_pstrcat(r->pool, "backend_", spans[span].prometheus, NULL),
+            "histogram", spans[span].help);
+        for (j = 0; j < reports->count; j++) {
+            write_buckets(r, reports->list[j], spans[span].prometheus,
+                          &reports->list[j]->tally.spans[span]);
+        }
+    }
+}
+
+/* ---- mod_status ---- */
+
+static void write_percentiles(request_rec *r, const fcgi_tally *tally,
+                              const char *start)
+{
+    unsigned int i;
+    int span;
+
+    for (span = 0; span < FCGI_SPAN_COUNT; span++) {
+        const fcgi_histogram *times = &tally->spans[span];
+
+        for (i = 0; fcgi_histogram_count(times) && i < PERCENTILE_COUNT; i++) {
+            ap_rprintf(
+                r, "%s%sP%d: %s\n", start, spans[span].line, percentiles[i],
+                seconds(r->pool,
+                        fcgi_histogram_percentile(times, percentiles[i])));
+        }
+    }
+}
+
+static void write_lines(request_rec *r, const fcgi_report *report, int index)
+{
+    const char *start = apr_psprintf(r->pool, "FcgiBackend[%d]", index);
+    unsigned int i;
+    int outcome;
+
+    ap_rprintf(r, "%sAddress: %s\n%sName: %s\n", start, report->name, start,
+               report->alias);
+    for (i = 0; i < METRIC_COUNT; i++) {
+        ap_rprintf(r, "%s%s: %" APR_UINT64_T_FMT "\n", start, metrics[i].line,
+                   metrics[i].value(report));
+    }
+    for (outcome = FCGI_OUTCOME_DONE; outcome < FCGI_OUTCOME_COUNT;
+         outcome++) {
+        ap_rprintf(r, "%sOutcome[%s]: %" APR_UINT64_T_FMT "\n", start,
+                   outcome_word(r->pool, outcome),
+                   report->tally.outcomes[outcome]);
+    }
+    write_percentiles(r, &report->tally, start);
+}
+
+void fcgi_metrics_lines(request_rec *r, const fcgi_reports *reports)
+{
+    int i;
+
+    ap_rprintf(r, "FcgiBackends: %d\nFcgiRestarts: %u\n", reports->count,
+               reports->life.restarts);
+    for (i = 0; i < reports->count; i++) {
+        write_lines(r, reports->list[i], i);
+    }
+}

@@ -1,0 +1,39 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_outcome.c - the names of outcomes and phases, for people.
+ */
+#include "fcgi_outcome.h"
+
+static const char *const outcome_names[FCGI_OUTCOME_COUNT] = {
+    [FCGI_OUTCOME_PENDING] = "pending",
+    [FCGI_OUTCOME_DONE] = "done",
+    [FCGI_OUTCOME_NO_CONNECT] = "no connection",
+    [FCGI_OUTCOME_NO_PLACE] = "no place",
+    [FCGI_OUTCOME_TIMED_OUT] = "timed out",
+    [FCGI_OUTCOME_BROKEN] = "broken answer",
+    [FCGI_OUTCOME_MALFORMED] = "not FastCGI",
+    [FCGI_OUTCOME_BAD_HEADERS] = "bad headers",
+    [FCGI_OUTCOME_OVERLOADED] = "overloaded",
+    [FCGI_OUTCOME_UNKNOWN_ROLE] = "unknown role",
+    [FCGI_OUTCOME_CLIENT_BAD] = "bad request body",
+    [FCGI_OUTCOME_NO_SPACE] = "no space",
+    [FCGI_OUTCOME_CLIENT_GONE] = "client gone",
+};
+
+static const char *const phase_names[] = {
+    [FCGI_PHASE_RECEIVE] = "receive", [FCGI_PHASE_QUEUE] = "queue",
+    [FCGI_PHASE_RESOLVE] = "resolve", [FCGI_PHASE_CONNECT] = "connect",
+    [FCGI_PHASE_SEND] = "send",       [FCGI_PHASE_HEADERS] = "headers",
+    [FCGI_PHASE_BODY] = "body",
+};
+
+const char *fcgi_outcome_name(fcgi_outcome outcome)
+{
+    return outcome_names[outcome];
+}
+
+const char *fcgi_phase_name(fcgi_phase phase)
+{
+    return phase_names[phase];
+}
