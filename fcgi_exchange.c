@@ -17,6 +17,11 @@
 #include <http_request.h>
 #include <util_filter.h>
 
+#include "fcgi_log.h"
+#include "fcgi_trace.h"
+
+APLOG_USE_MODULE(fastcgi_handler);
+
 #define REQUEST_ID 1 /* a connection carries one request at a time */
 
 /* A read takes so much: httpd takes it in one piece without waiting, as it is
@@ -155,6 +160,7 @@ static void queue_body(fcgi_exchange *ex)
     if (body_left(ex)) {
         rv = next_part(ex);
         if (rv == APR_SUCCESS) {
+            fcgi_trace_body(ex->r, ex->body);
             rv = fcgi_writer_stdin(&ex->writer, ex->body, &ex->body_queued);
         }
     }
@@ -163,6 +169,7 @@ static void queue_body(fcgi_exchange *ex)
             "the held request body cannot be read");
     }
     else if (ex->body_done && !body_left(ex)) {
+        fcgi_trace_content(ex->r, FCGI_TRACE_TO, FCGI_STDIN, "", 0);
         fcgi_writer_end(&ex->writer);
     }
 }
@@ -186,6 +193,9 @@ static void write_application(fcgi_exchange *ex)
         ex->writable = !full;
         if (ex->writer.ended && fcgi_writer_is_empty(&ex->writer)) {
             ex->sent_at = ex->last_moved;
+            ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
+                          "%s: the request is sent, %" APR_OFF_T_FMT " bytes",
+                          ex->backend->name, ex->writer.sent);
         }
     }
     else if (APR_STATUS_IS_EAGAIN(rv)) {
@@ -351,6 +361,7 @@ static void send_continue(request_rec *r)
 static void let_go(fcgi_exchange *ex, const char *data, apr_size_t len)
 {
     const fcgi_reader *reader = &ex->reader;
+    const char *fate;
     apr_size_t used;
     fcgi_event event =
         fcgi_reader_next(&ex->reader, (const uint8_t *)data, len, &used);
@@ -359,11 +370,14 @@ static void let_go(fcgi_exchange *ex, const char *data, apr_size_t len)
         && (reader->padding_left || fcgi_reader_at_boundary(reader));
 
     ex->stray = ex->conn->keep_asked && !only_padding;
-    fcgi_backend_release(ex->backend, ex->conn,
-                         only_padding && fcgi_reader_at_boundary(reader)
-                             && ex->writer.ended
-                             && fcgi_writer_is_empty(&ex->writer));
+    fate = fcgi_backend_release(ex->backend, ex->conn,
+                                only_padding && fcgi_reader_at_boundary(reader)
+                                    && ex->writer.ended
+                                    && fcgi_writer_is_empty(&ex->writer));
     ex->conn = NULL;
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
+                  "%s: the application is done; the connection is %s",
+                  ex->backend->name, fate);
 }
 
 /* END_REQUEST is here, and len bytes at data behind it. */
@@ -376,6 +390,10 @@ static void end_request(fcgi_exchange *ex, const char *data, apr_size_t len)
     fcgi_outcome outcome;
 
     ex->app_status = ex->reader.app_status;
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE8, 0, ex->r,
+                  "from the application: FCGI_END_REQUEST, application "
+                  "status %u, protocol status %d, %s",
+                  ex->app_status, status, name);
     switch (status) {
     case FCGI_REQUEST_COMPLETE:
         let_go(ex, data, len);
@@ -400,6 +418,8 @@ static void take_content(fcgi_exchange *ex)
 {
     const char *content = (const char *)ex->reader.content;
 
+    fcgi_trace_content(ex->r, FCGI_TRACE_FROM, (fcgi_type)ex->reader.type,
+                       content, ex->reader.content_len);
     if (ex->reader.type == FCGI_STDERR) {
         fcgi_stderr_add(&ex->response->stderr_lines, content,
                         ex->reader.content_len);
@@ -429,6 +449,8 @@ static void take_records(fcgi_exchange *ex, const char *data, apr_size_t len)
             take_content(ex);
             break;
         case FCGI_EVENT_STREAM_END:
+            fcgi_trace_content(ex->r, FCGI_TRACE_FROM,
+                               (fcgi_type)ex->reader.type, "", 0);
             break;
         case FCGI_EVENT_END_REQUEST:
             end_request(ex, data, len);
@@ -563,6 +585,10 @@ static void read_application(fcgi_exchange *ex)
         ex->last_read = ex->last_moved;
         if (!ex->bytes_in) {
             ex->first_byte_at = ex->last_moved;
+            ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
+                          "%s: the answer begins, after %" APR_TIME_T_FMT
+                          " us",
+                          ex->backend->name, ex->first_byte_at - ex->started);
         }
         ex->bytes_in += (apr_off_t)len;
         fcgi_backend_unpress(ex->conn);
@@ -760,6 +786,11 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
 {
     ex->conn = conn;
     ex->on_reused = conn->reused;
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE8, 0, ex->r,
+                  "to the application: FCGI_BEGIN_REQUEST, responder, "
+                  "flags %d",
+                  conn->keep_asked ? FCGI_KEEP_CONN : 0);
+    fcgi_trace_content(ex->r, FCGI_TRACE_TO, FCGI_PARAMS, params, len);
     fcgi_writer_begin(&ex->writer, conn->keep_asked ? FCGI_KEEP_CONN : 0,
                       params, len);
     ex->last_moved = apr_time_now();
@@ -780,6 +811,7 @@ static void abandon(fcgi_exchange *ex)
     if (ex->result.outcome != FCGI_OUTCOME_BROKEN && !ex->write_failed
         && fcgi_writer_is_empty(&ex->writer)) {
         fcgi_put_header(header, FCGI_ABORT_REQUEST, REQUEST_ID, 0, 0);
+        fcgi_trace_content(ex->r, FCGI_TRACE_TO, FCGI_ABORT_REQUEST, "", 0);
         apr_socket_send(ex->conn->socket, (const char *)header, &len);
     }
     fcgi_backend_release(ex->backend, ex->conn, 0);

@@ -313,3 +313,22 @@ const char *fcgi_protocol_status_name(uint8_t status)
         return "unknown";
     }
 }
+
+const char *fcgi_type_name(fcgi_type type)
+{
+    static const char *const names[] = {
+        [FCGI_BEGIN_REQUEST] = "FCGI_BEGIN_REQUEST",
+        [FCGI_ABORT_REQUEST] = "FCGI_ABORT_REQUEST",
+        [FCGI_END_REQUEST] = "FCGI_END_REQUEST",
+        [FCGI_PARAMS] = "FCGI_PARAMS",
+        [FCGI_STDIN] = "FCGI_STDIN",
+        [FCGI_STDOUT] = "FCGI_STDOUT",
+        [FCGI_STDERR] = "FCGI_STDERR",
+        [FCGI_DATA] = "FCGI_DATA",
+        [FCGI_GET_VALUES] = "FCGI_GET_VALUES",
+        [FCGI_GET_VALUES_RESULT] = "FCGI_GET_VALUES_RESULT",
+        [FCGI_UNKNOWN_TYPE] = "FCGI_UNKNOWN_TYPE",
+    };
+
+    return names[type];
+}

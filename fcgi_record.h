@@ -163,4 +163,7 @@ uint8_t *fcgi_put_pair(uint8_t *to, const char *name, size_t name_len,
 /* The specification's name of a protocolStatus, or "unknown". */
 const char *fcgi_protocol_status_name(uint8_t status);
 
+/* The specification's name of a record type. */
+const char *fcgi_type_name(fcgi_type type);
+
 #endif

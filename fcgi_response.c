@@ -220,6 +220,13 @@ static fcgi_outcome gather(fcgi_response *response, const char *data,
     if (head->status == HTTP_SWITCHING_PROTOCOLS) {
         return refuse(response, "status 101, but protocols are not switched");
     }
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, response->r,
+                  "%s: a header block is here: %s, %d fields, Content-Length "
+                  "%" APR_OFF_T_FMT,
+                  response->backend,
+                  head->status ? apr_itoa(response->r->pool, head->status)
+                               : "no Status",
+                  apr_table_elts(head->fields)->nelts, head->content_length);
     if (!ap_is_HTTP_INFO(head->status)) {
         begin(response);
     }

@@ -248,6 +248,12 @@ static int conclude(fcgi_exchange *ex)
 
     set_notes(ex);
     count(ex);
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
+                  "%s: %s, after %" APR_TIME_T_FMT " us, %" APR_OFF_T_FMT
+                  " bytes to and %" APR_OFF_T_FMT
+                  " bytes from the application",
+                  ex->backend->name, fcgi_outcome_name(outcome),
+                  apr_time_now() - ex->started, ex->writer.sent, ex->bytes_in);
     if (outcome == FCGI_OUTCOME_DONE && !response->filters_failed) {
         return conclude_done(ex);
     }
@@ -287,6 +293,12 @@ static int get_ready(fcgi_exchange *ex, const char *location,
         *status = HTTP_INTERNAL_SERVER_ERROR;
         return 0;
     }
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
+                  "%s: to be asked for %s, with %" APR_SIZE_T_FMT
+                  " bytes of variables and a body of %" APR_OFF_T_FMT
+                  " bytes%s",
+                  ex->backend->name, ex->r->uri, params->len, ex->body_len,
+                  body_len < 0 ? " so far" : "");
     return 1;
 }
 
@@ -332,6 +344,12 @@ static void ask(fcgi_exchange *ex, const fcgi_params *params)
                            ex->backend->name);
             return;
         }
+        ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
+                      "%s: has a %s connection, try %d, after "
+                      "%" APR_TIME_T_FMT " us in line and %" APR_TIME_T_FMT
+                      " us to connect",
+                      ex->backend->name, conn->reused ? "kept" : "new",
+                      ex->tries, ex->waits.queue, ex->waits.connect);
         fcgi_exchange_start(ex, conn, params->bytes, params->len);
         fcgi_driver_run(ex);
         patience.fresh = 1;

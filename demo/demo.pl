@@ -44,6 +44,10 @@ AddHandler fcgi:@PHP@ .php
 <Location /hello>
   SetHandler fcgi:@HELLO@
 </Location>
+
+<Location /fcgi-status>
+  SetHandler fcgi-status
+</Location>
 EOC
 
 # The front page, and the style sheets of Django's admin.
@@ -144,13 +148,14 @@ sub show {
     my $lines = 'LoadModule fastcgi_handler_module '
         . Httpd::module_file() . "\n\n" . $httpd->substitute($SHOWN);
     $lines =~ s/^(?=.)/    /mg;
-    printf <<'EOT', ($url) x 3, $lines, $httpd->root;
+    printf <<'EOT', ($url) x 4, $lines, $httpd->root;
 
 Now try them yourself:
 
-    %s/          PHP under PHP-FPM
-    %s/django/   Django under uWSGI
-    %s/hello     a C program with libfcgi
+    %s/              PHP under PHP-FPM
+    %s/django/       Django under uWSGI
+    %s/hello         a C program with libfcgi
+    %s/fcgi-status   what all three do
 
 This is all the configuration it takes:
 

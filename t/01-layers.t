@@ -32,7 +32,9 @@ my %MAY_INCLUDE = (
     fcgi_param          => [qw(fcgi_log)],
     fcgi_driver         => [qw(fcgi_exchange)],
     fcgi_exchange       => [qw(fcgi_backend fcgi_spool fcgi_response
-                               fcgi_record fcgi_writer fcgi_outcome)],
+                               fcgi_record fcgi_writer fcgi_trace
+                               fcgi_outcome fcgi_log)],
+    fcgi_trace          => [qw(fcgi_record fcgi_log)],
     fcgi_writer         => [qw(fcgi_record)],
     fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_spool fcgi_head
                                fcgi_replace fcgi_stderr fcgi_log)],
