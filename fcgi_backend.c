@@ -64,9 +64,7 @@ static void fail(fcgi_result *result, fcgi_outcome outcome, fcgi_phase phase,
 
 apr_time_t fcgi_backend_press_time(const fcgi_conn *conn)
 {
-    return conn->line->limits.keepalive && !conn->reused && !conn->pressing
-               ? conn->used_at + BUSY
-               : 0;
+    return !conn->reused && !conn->pressing ? conn->used_at + BUSY : 0;
 }
 
 void fcgi_backend_press(fcgi_conn *conn)
@@ -74,7 +72,9 @@ void fcgi_backend_press(fcgi_conn *conn)
     if (!conn->pressing) {
         conn->pressing = 1;
         fcgi_line_press(conn->line);
-        fcgi_idle_give_up(conn->line);
+        if (conn->line->limits.keepalive) {
+            fcgi_idle_give_up(conn->line);
+        }
     }
 }
 
@@ -84,6 +84,11 @@ void fcgi_backend_unpress(fcgi_conn *conn)
         conn->pressing = 0;
         fcgi_line_unpress(conn->line);
     }
+}
+
+int fcgi_backend_is_pressed(const fcgi_backend *backend)
+{
+    return fcgi_line_is_pressed(backend->line);
 }
 
 /* ---- in line ---- */
@@ -133,19 +138,20 @@ static fcgi_conn *stand_in_line(const fcgi_backend *backend, fcgi_conn *conn,
                                 fcgi_result *result)
 {
     fcgi_outcome outcome = FCGI_OUTCOME_PENDING;
+    fcgi_line_state state = FCGI_LINE_WAITING;
     apr_time_t since = apr_time_now();
     void *handed = NULL;
 
-    while (outcome == FCGI_OUTCOME_PENDING) {
-        if (fcgi_line_wait(backend->line, spot, LOOK_UP, &handed)
-            == FCGI_LINE_PLACE) {
-            return take_turn(conn, handed, patience->fresh);
-        }
+    while (state == FCGI_LINE_WAITING && outcome == FCGI_OUTCOME_PENDING) {
+        state = fcgi_line_wait(backend->line, spot, LOOK_UP, &handed);
         outcome = look_up(backend, since, patience);
     }
-    if (fcgi_line_leave(backend->line, spot, &handed) == FCGI_LINE_PLACE) {
-        if (outcome == FCGI_OUTCOME_NO_PLACE) {
-            return take_turn(conn, handed, patience->fresh); /* in time */
+    if (state == FCGI_LINE_WAITING) {
+        state = fcgi_line_leave(backend->line, spot, &handed);
+    }
+    if (state == FCGI_LINE_PLACE) {
+        if (outcome != FCGI_OUTCOME_CLIENT_GONE) {
+            return take_turn(conn, handed, patience->fresh);
         }
         waste_turn(backend->line, handed);
     }

@@ -61,7 +61,7 @@ fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
                                 fcgi_patience *patience, fcgi_result *result);
 
 /* When fcgi_backend_press() is due if the application is silent; 0: never,
- * as there are no idle connections or this is one that was kept. */
+ * as this connection was kept, and has a worker. */
 apr_time_t fcgi_backend_press_time(const fcgi_conn *conn);
 
 /* Its request has waited for the first byte long enough to say so: idle
@@ -70,6 +70,9 @@ void fcgi_backend_press(fcgi_conn *conn);
 
 /* The first byte is here, or never comes. */
 void fcgi_backend_unpress(fcgi_conn *conn);
+
+/* True if any request of any child waits for the application. */
+int fcgi_backend_is_pressed(const fcgi_backend *backend);
 
 /*
  * Ends the use of a connection. quiet says that it may carry another request

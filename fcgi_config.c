@@ -485,13 +485,15 @@ const command_rec fcgi_config_commands[] = {
                  FIELD(request_buffering), IN_SERVER_AND_SECTIONS,
                  "On: a request's body is here before the application is "
                  "asked (default); Off: it is streamed"),
-    AP_INIT_TAKE1("FcgiBufferMemory", set_memory_size, FIELD(buffer_memory),
-                  IN_SERVER_AND_SECTIONS,
-                  "how much of a body is held in memory before a file is "
-                  "used (default 64K)"),
-    AP_INIT_TAKE1("FcgiBufferMax", set_file_size, FIELD(buffer_max),
-                  IN_SERVER_AND_SECTIONS,
-                  "how much of a body is held at all (default 1G)"),
+    AP_INIT_TAKE1(
+        "FcgiBufferMemory", set_memory_size, FIELD(buffer_memory),
+        IN_SERVER_AND_SECTIONS,
+        "how much of a body or an answer is held in memory before a file is "
+        "used (default 64K)"),
+    AP_INIT_TAKE1(
+        "FcgiBufferMax", set_file_size, FIELD(buffer_max),
+        IN_SERVER_AND_SECTIONS,
+        "how much of a body or an answer is held at all (default 1G)"),
     AP_INIT_TAKE1("FcgiBufferDir", set_dir, FIELD(buffer_dir),
                   IN_SERVER_AND_SECTIONS,
                   "where bodies are held that are too large for memory "

@@ -45,6 +45,7 @@ typedef struct fcgi_conn {
 
     /* while idle, with link */
     apr_pollfd_t watched;
+    int is_watched; /* it is in the pollset */
     apr_time_t expires;
 } fcgi_conn;
 

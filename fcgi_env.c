@@ -312,7 +312,11 @@ int fcgi_env_encode(request_rec *r, const char *location, apr_off_t body_len,
     int i;
 
     ap_add_common_vars(r);
+    /* PATH_TRANSLATED is a translation (RFC 3875, 4.1.6): no file is looked
+     * for, as core would do */
+    fcgi_origin_translate_only(r, 1);
     ap_add_cgi_vars(r);
+    fcgi_origin_translate_only(r, 0);
     adjust(r, location, body_len);
 
     pairs = apr_table_elts(r->subprocess_env);

@@ -53,6 +53,9 @@ APLOG_USE_MODULE(fastcgi_handler);
 #define GRACE       apr_time_from_msec(20)
 #define GRACE_BYTES 64
 
+/* So often it looks meanwhile whether others wait for the application. */
+#define LOOK_UP apr_time_from_msec(5)
+
 fcgi_exchange *fcgi_exchange_create(request_rec *r,
                                     const fcgi_backend *backend,
                                     const fcgi_terms *terms)
@@ -494,16 +497,28 @@ static int needs_file(const fcgi_exchange *ex)
            && fcgi_response_needs_file(ex->response, READ_SIZE);
 }
 
-/* How long the client may hold the application up still; an HTTP/2 stream
- * does not say how far the client is. */
+/* How long the client may hold the application up still: not at all if others
+ * wait for it. An HTTP/2 stream does not say how far the client is. */
 static apr_interval_time_t grace_left(const fcgi_exchange *ex)
 {
     apr_interval_time_t used = ex->held_up;
+
+    if (fcgi_backend_is_pressed(ex->backend)) {
+        return 0;
+    }
 
     if (ex->held_up_since) {
         used += apr_time_now() - ex->held_up_since;
     }
     return GRACE + ex->bytes_in / GRACE_BYTES - used;
+}
+
+/* When to look again whether the grace is over. */
+static apr_interval_time_t next_look(const fcgi_exchange *ex)
+{
+    apr_interval_time_t left = grace_left(ex);
+
+    return left < LOOK_UP ? left : LOOK_UP;
 }
 
 /* The client took something, or not; remembers since when what. */
@@ -741,7 +756,7 @@ static void wait_or_give_up(fcgi_exchange *ex)
         if (!ex->held_up_since) {
             ex->held_up_since = apr_time_now();
         }
-        wake_by(ex, apr_time_now() + grace_left(ex));
+        wake_by(ex, apr_time_now() + next_look(ex));
     }
 }
 

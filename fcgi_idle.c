@@ -2,8 +2,9 @@
 
 /*
  * fcgi_idle.c - the child's idle connections; the contract is in fcgi_idle.h.
- * One ring, newest last, under one mutex. The watcher's pollset only wakes it
- * up: then it looks at every connection of the ring, which are few.
+ * One ring, newest last, under one mutex. Connections that say something show
+ * in the watcher's pollset; that others wait shows only in shared memory, at
+ * which the watcher looks all the time.
  */
 #include "fcgi_idle.h"
 
@@ -20,6 +21,10 @@
 
 #define NEVER ((apr_interval_time_t)-1)
 
+/* It goes on looking for so long when there are none: most likely there will
+ * be one again, and need not wake it. */
+#define STAY_AWAKE apr_time_from_sec(1)
+
 /* So many milliseconds a child that ends waits for the watcher. */
 #define END_ROUNDS 200
 
@@ -27,8 +32,9 @@ APR_RING_HEAD(fcgi_conn_ring, fcgi_conn);
 typedef struct fcgi_conn_ring fcgi_conn_ring;
 
 static struct {
-    apr_thread_mutex_t *mutex; /* of ring */
+    apr_thread_mutex_t *mutex; /* of ring and asleep */
     fcgi_conn_ring ring;
+    int asleep;             /* the watcher has to be woken for another */
     apr_uint32_t stopping;  /* atomic: the child is told to stop */
     apr_uint32_t ended;     /* atomic: the watcher is done */
     apr_pollset_t *pollset; /* NULL: nothing is kept in this process */
@@ -43,7 +49,10 @@ static int is_stopping(void)
 /* Takes a connection out of the ring. Under the mutex. */
 static void unlink_conn(fcgi_conn *conn)
 {
-    apr_pollset_remove(idle.pollset, &conn->watched);
+    if (conn->is_watched) {
+        apr_pollset_remove(idle.pollset, &conn->watched);
+        conn->is_watched = 0;
+    }
     APR_RING_REMOVE(conn, link);
 }
 
@@ -75,58 +84,114 @@ int fcgi_idle_is_quiet(fcgi_conn *conn)
     return sound == FCGI_CONN_QUIET;
 }
 
-/* True if an idle connection is to be closed. */
-static int is_over(fcgi_conn *conn, apr_time_t now)
+/* Connections of which the pollset says something; it may name some that have
+ * left the ring meanwhile. */
+typedef struct speakers {
+    const apr_pollfd_t *pfds;
+    apr_int32_t count;
+} speakers;
+
+static int speaks(const fcgi_conn *conn, const speakers *said)
 {
-    return is_stopping() || now >= conn->expires || !fcgi_idle_is_quiet(conn)
+    apr_int32_t i = 0;
+
+    while (i < said->count && said->pfds[i].client_data != conn) {
+        i++;
+    }
+    return i < said->count;
+}
+
+/* Takes a connection out of the ring and puts it among those that ended.
+ * Under the mutex. */
+static void end_conn(fcgi_conn *conn, fcgi_conn_ring *ended)
+{
+    unlink_conn(conn);
+    APR_RING_INSERT_TAIL(ended, conn, fcgi_conn, link);
+}
+
+/* True if an idle connection is to be closed. */
+static int is_over(fcgi_conn *conn, apr_time_t now, const speakers *said)
+{
+    return is_stopping() || now >= conn->expires
+           || (speaks(conn, said) && !fcgi_idle_is_quiet(conn))
            || fcgi_line_is_pressed(conn->line);
 }
 
-/* Takes all that are over out of the ring. line restricts that to one line's,
- * and then all of them are. Returns true if any are left. */
-static int collect(fcgi_conn_ring *ended, const fcgi_line *line)
+/* Puts a connection into the pollset; false if that cannot be done. Under the
+ * mutex. Only the watcher does, so that a connection that is used again at
+ * once never is in it. */
+static int watch_conn(fcgi_conn *conn)
+{
+    if (!conn->is_watched) {
+        conn->watched.p = conn->pool;
+        conn->watched.desc_type = APR_POLL_SOCKET;
+        conn->watched.reqevents = APR_POLLIN;
+        conn->watched.rtnevents = 0;
+        conn->watched.desc.s = conn->socket;
+        conn->watched.client_data = conn;
+        conn->is_watched =
+            apr_pollset_add(idle.pollset, &conn->watched) == APR_SUCCESS;
+    }
+    return conn->is_watched;
+}
+
+/* One look at all: closes those that are over. Returns true if any are
+ * left. */
+static int look(const speakers *said)
 {
     apr_time_t now = apr_time_now();
     fcgi_conn *conn, *next;
+    fcgi_conn_ring ended;
     int left;
 
-    APR_RING_INIT(ended, fcgi_conn, link);
+    APR_RING_INIT(&ended, fcgi_conn, link);
     apr_thread_mutex_lock(idle.mutex);
     for (conn = APR_RING_FIRST(&idle.ring);
          conn != APR_RING_SENTINEL(&idle.ring, fcgi_conn, link); conn = next) {
         next = APR_RING_NEXT(conn, link);
-        if (line ? conn->line == line : is_over(conn, now)) {
-            unlink_conn(conn);
-            APR_RING_INSERT_TAIL(ended, conn, fcgi_conn, link);
+        if (is_over(conn, now, said) || !watch_conn(conn)) {
+            end_conn(conn, &ended);
         }
     }
     left = !APR_RING_EMPTY(&idle.ring, fcgi_conn, link);
     apr_thread_mutex_unlock(idle.mutex);
+    close_all(&ended);
     return left;
 }
 
-/* One look at all; returns true if any are left. */
-static int look(void)
+/* True if the watcher may sleep now: until it is woken. */
+static int fall_asleep(void)
 {
-    fcgi_conn_ring ended;
-    int left = collect(&ended, NULL);
+    int asleep;
 
-    close_all(&ended);
-    return left;
+    apr_thread_mutex_lock(idle.mutex);
+    asleep = APR_RING_EMPTY(&idle.ring, fcgi_conn, link);
+    idle.asleep = asleep;
+    apr_thread_mutex_unlock(idle.mutex);
+    return asleep;
 }
 
 /* The watcher: sleeps while there is nothing to watch. */
 static void *APR_THREAD_FUNC watch(apr_thread_t *thread, void *data)
 {
+    speakers said = { NULL, 0 };
+    apr_time_t last_seen = 0;
+
     (void)data;
     while (!is_stopping()) {
-        const apr_pollfd_t *ready;
-        apr_int32_t count;
+        apr_time_t now = apr_time_now();
+        int may_sleep;
 
-        apr_pollset_poll(idle.pollset, look() ? LOOK_EVERY : NEVER, &count,
-                         &ready);
+        if (look(&said)) {
+            last_seen = now;
+        }
+        may_sleep = (now < last_seen || now >= last_seen + STAY_AWAKE)
+                    && fall_asleep();
+        said.count = 0;
+        apr_pollset_poll(idle.pollset, may_sleep ? NEVER : LOOK_EVERY,
+                         &said.count, &said.pfds);
     }
-    look(); /* now all are over */
+    look(&said); /* now all are over */
     apr_atomic_set32(&idle.ended, 1);
     (void)thread;
     return NULL;
@@ -213,37 +278,24 @@ void fcgi_idle_stop(void)
     }
 }
 
-/* Watches a connection; false if that cannot be done. Under the mutex. */
-static int watch_conn(fcgi_conn *conn)
-{
-    conn->watched.p = conn->pool;
-    conn->watched.desc_type = APR_POLL_SOCKET;
-    conn->watched.reqevents = APR_POLLIN;
-    conn->watched.rtnevents = 0;
-    conn->watched.desc.s = conn->socket;
-    conn->watched.client_data = conn;
-    if (is_stopping()
-        || apr_pollset_add(idle.pollset, &conn->watched) != APR_SUCCESS) {
-        return 0;
-    }
-    APR_RING_INSERT_TAIL(&idle.ring, conn, fcgi_conn, link);
-    return 1;
-}
-
 void fcgi_idle_put(fcgi_conn *conn, apr_time_t expires)
 {
-    int was_empty, watched;
+    int asleep = 0, stopping;
 
     fcgi_conn_move(conn, FCGI_CONN_IN_USE, FCGI_CONN_IDLE);
     conn->expires = expires;
     apr_thread_mutex_lock(idle.mutex);
-    was_empty = APR_RING_EMPTY(&idle.ring, fcgi_conn, link);
-    watched = watch_conn(conn);
+    stopping = is_stopping();
+    if (!stopping) {
+        asleep = idle.asleep;
+        idle.asleep = 0;
+        APR_RING_INSERT_TAIL(&idle.ring, conn, fcgi_conn, link);
+    }
     apr_thread_mutex_unlock(idle.mutex);
-    if (!watched) {
+    if (stopping) {
         close_idle(conn);
     }
-    else if (was_empty) {
+    else if (asleep) {
         apr_pollset_wakeup(idle.pollset);
     }
 }
@@ -286,10 +338,21 @@ fcgi_conn *fcgi_idle_take(fcgi_line *line)
 
 void fcgi_idle_give_up(fcgi_line *line)
 {
+    fcgi_conn *conn, *next;
     fcgi_conn_ring ended;
 
-    if (idle.pollset) {
-        collect(&ended, line);
-        close_all(&ended);
+    if (!idle.pollset) {
+        return;
     }
+    APR_RING_INIT(&ended, fcgi_conn, link);
+    apr_thread_mutex_lock(idle.mutex);
+    for (conn = APR_RING_FIRST(&idle.ring);
+         conn != APR_RING_SENTINEL(&idle.ring, fcgi_conn, link); conn = next) {
+        next = APR_RING_NEXT(conn, link);
+        if (conn->line == line) {
+            end_conn(conn, &ended);
+        }
+    }
+    apr_thread_mutex_unlock(idle.mutex);
+    close_all(&ended);
 }

@@ -525,13 +525,13 @@ apr_status_t fcgi_known_open_accounts(void)
     return APR_SUCCESS;
 }
 
-/* Adds key=value to a line; nothing for a number that is 0. */
+/* Adds key=value to a line; nothing for a number without limit. */
 static const char *add_key(apr_pool_t *pool, const char *line,
                            const known_backend *known, key_index key)
 {
     apr_int64_t value = value_of(known, key);
 
-    if (!value) {
+    if (!value && key == KEY_REQUESTS) {
         return line;
     }
     return apr_psprintf(pool, "%s %s=%" APR_INT64_T_FMT "%s", line,

@@ -268,44 +268,61 @@ int fcgi_line_hand_on(fcgi_line *line, void *conn)
     return handed;
 }
 
-int fcgi_line_keep(fcgi_line *line)
+/* Moves a connection from in use to idle, unless there are as many, or a
+ * request waits. Says first that it is idle, and looks whether that makes too
+ * many then: others may do the same at this moment. */
+static int move_to_idle(fcgi_line *line)
 {
-    fcgi_account *account = line->account;
-    fcgi_share sum;
-    int kept;
+    fcgi_share sum = fcgi_stats_sum(line->account);
 
-    if (!account) {
+    if (sum.needy || sum.idle >= line->limits.keepalive) {
         return 0;
     }
-    fcgi_stats_lock();
-    sum = fcgi_stats_sum(account);
-    if ((sum.needy || sum.idle >= line->limits.keepalive)
-        && fcgi_stats_sweep(account)) {
-        sum = fcgi_stats_sum(account);
+    apr_atomic_inc32(&mine(line)->idle);
+    if (fcgi_stats_sum(line->account).idle > line->limits.keepalive) {
+        apr_atomic_dec32(&mine(line)->idle);
+        return 0;
     }
-    kept = !sum.needy && sum.idle < line->limits.keepalive
-           && !first_waiter(account)
-           && (!line->limits.max || count_places(account) <= line->limits.max);
-    if (kept) {
-        apr_atomic_inc32(&mine(line)->idle);
-        apr_atomic_dec32(&mine(line)->in_use);
-    }
-    fcgi_stats_unlock();
-    return kept;
+    apr_atomic_dec32(&mine(line)->in_use);
+    return 1;
 }
 
-int fcgi_line_reuse(fcgi_line *line)
+/* The same with a look for who stands in line, and for dead children. */
+static int move_to_idle_with_care(fcgi_line *line)
 {
-    int reused;
+    fcgi_account *account = line->account;
+    int moved;
 
     fcgi_stats_lock();
-    reused = !fcgi_line_is_pressed(line);
-    if (reused) {
-        apr_atomic_inc32(&mine(line)->in_use);
-        apr_atomic_dec32(&mine(line)->idle);
+    moved =
+        !first_waiter(account)
+        && (!line->limits.max || count_places(account) <= line->limits.max);
+    if (moved && !move_to_idle(line)) {
+        moved = fcgi_stats_sweep(account) && move_to_idle(line);
     }
     fcgi_stats_unlock();
-    return reused;
+    return moved;
+}
+
+int fcgi_line_keep(fcgi_line *line)
+{
+    if (!line->account) {
+        return 0;
+    }
+    return (!line->limits.max && move_to_idle(line))
+           || move_to_idle_with_care(line);
+}
+
+/* Without the lock: both numbers are this child's own, and for a moment it
+ * has one more than it has. */
+int fcgi_line_reuse(fcgi_line *line)
+{
+    if (fcgi_line_is_pressed(line)) {
+        return 0;
+    }
+    apr_atomic_inc32(&mine(line)->in_use);
+    apr_atomic_dec32(&mine(line)->idle);
+    return 1;
 }
 
 void fcgi_line_drop(fcgi_line *line)

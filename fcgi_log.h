@@ -14,7 +14,8 @@
 /* The module, for its slot in configuration vectors, too. */
 extern module AP_MODULE_DECLARE_DATA fastcgi_handler_module;
 
-/* Every log message starts with a stable id that README.rst explains. */
+/* Every log message starts with a stable id that
+ * docs/troubleshooting.rst explains. */
 #define FCGI_LOGNO(number) "FCGI" number ": "
 
 #endif

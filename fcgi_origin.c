@@ -26,6 +26,7 @@ typedef struct remembered {
     const char *value;          /* what it gave */
     apr_table_t *env;           /* as no .htaccess file has changed it, see */
     apr_table_t *headers;       /* fcgi_origin_save(); NULL: not saved */
+    int translate_only;         /* its subrequests */
 } remembered;
 
 static remembered *memory_of(request_rec *r)
@@ -173,8 +174,11 @@ static int is_servers_own(const request_rec *r, const ap_expr_info_t *expr)
 
 int fcgi_origin_is_servers_own(request_rec *r)
 {
-    return set_handler_value(r)
-           && is_servers_own(r, set_handler_of(r->per_dir_config));
+    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
+    const char *value = set_handler_value(r);
+
+    return value && is_servers_own(r, expr)
+           && (!fcgi_known_any_dynamic() || gives_untouched(r, expr, value));
 }
 
 /* True if FcgiAllow admits an address; what its patterns are matched with is
@@ -197,7 +201,6 @@ static int is_allowed(request_rec *r, const fcgi_address *address)
 
 const char *fcgi_origin_backend(request_rec *r, const fcgi_backend **backend)
 {
-    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
     const char *exact = set_handler_value(r);
     fcgi_address *address = NULL;
     const char *problem =
@@ -206,9 +209,7 @@ const char *fcgi_origin_backend(request_rec *r, const fcgi_backend **backend)
     if (problem || *backend) {
         return problem;
     }
-    if (!is_allowed(r, address)
-        && !(exact && is_servers_own(r, expr)
-             && gives_untouched(r, expr, exact))) {
+    if (!is_allowed(r, address) && !fcgi_origin_is_servers_own(r)) {
         return "refused, as neither the server's own configuration names this "
                "address nor FcgiAllow admits it";
     }
@@ -297,6 +298,11 @@ fcgi_origin_kind fcgi_origin_of(request_rec *r)
     return FCGI_ORIGIN_FILE;
 }
 
+void fcgi_origin_translate_only(request_rec *r, int only)
+{
+    memory_of(r)->translate_only = only;
+}
+
 int fcgi_origin_map(request_rec *r)
 {
     ap_conf_vector_t *before = r->per_dir_config;
@@ -304,6 +310,9 @@ int fcgi_origin_map(request_rec *r)
     const char *value;
     int is_virtual;
 
+    if (r->main && memory_of(r->main)->translate_only) {
+        return DONE;
+    }
     if (!fcgi_config_any_virtual() || r->method_number == M_TRACE
         || r->uri[0] != '/' || ap_location_walk(r) != OK) {
         return DECLINED; /* TRACE and OPTIONS * are core's */

@@ -34,9 +34,13 @@ int fcgi_origin_remember(request_rec *r);
 /*
  * A map_to_storage hook, to run before core's: a URL below a Location of ours
  * with FcgiScript Virtual is no file. No file is looked for, and no .htaccess
- * is read.
+ * is read. The same holds for a subrequest between the two calls below.
  */
 int fcgi_origin_map(request_rec *r);
+
+/* From here on subrequests of r only translate a URL into a path, until it is
+ * said that they do no more. */
+void fcgi_origin_translate_only(request_rec *r, int only);
 
 /*
  * The backend that r->handler, a handler of ours, means. An address that the
@@ -48,7 +52,7 @@ int fcgi_origin_map(request_rec *r);
 const char *fcgi_origin_backend(request_rec *r, const fcgi_backend **backend);
 
 /* True if r->handler is what a SetHandler of the server's own configuration
- * says, and not a .htaccess file, AddHandler or mod_rewrite. */
+ * says, without the help of a .htaccess file, AddHandler or mod_rewrite. */
 int fcgi_origin_is_servers_own(request_rec *r);
 
 /* What decided that r->handler is ours. */

@@ -22,7 +22,7 @@
 
 static const char style[] =
     ":root{color-scheme:light dark;--page:#f4f5f7;--card:#fff;--text:#1d2430;"
-    "--dim:#5d6878;--line:#dde1e7;--use:#2f6fde;--idle:#a9c6f7;--bad:#c62f3b;"
+    "--dim:#5d6878;--line:#dde1e7;--use:#2a63c9;--idle:#a9c6f7;--bad:#c62f3b;"
     "--good:#1c7c4a;--warn:#96600a}"
     "@media(prefers-color-scheme:dark){:root{--page:#12161c;--card:#1b212a;"
     "--text:#e4e9f0;--dim:#98a4b5;--line:#303947;--use:#6ba1ff;--idle:#35527f;"
@@ -165,7 +165,7 @@ static void draw_bars(request_rec *r, const char *class,
 
 static apr_uint64_t highest_of(const apr_uint64_t *values, int count)
 {
-    apr_uint64_t highest = 1;
+    apr_uint64_t highest = 0;
     int i;
 
     for (i = 0; i < count; i++) {
@@ -286,7 +286,8 @@ static void panel_requests(request_rec *r, const fcgi_report *report,
 
     ap_rprintf(r,
                "<div><h3>Requests</h3><span class=\"big\">%" APR_UINT64_T_FMT
-               "</span> <span class=\"of\">%u in the last minute</span>",
+               "</span> in all <span class=\"of\">%u in the last minute"
+               "</span>",
                requests, last_minute(report, at).requests);
     draw_history(r, tally, at);
     ap_rprintf(r,
@@ -457,8 +458,10 @@ static void write_table_row(request_rec *r, const fcgi_report *report)
     const fcgi_limits *limits = &report->limits;
     int span;
 
-    ap_rprintf(r, "<tr><td>%s%s%s</td>", report->alias,
-               report->alias[0] ? " " : "", report->name);
+    ap_rprintf(r,
+               "<tr><td style=\"overflow-wrap:anywhere;min-width:12em\">"
+               "%s%s%s</td>",
+               report->alias, report->alias[0] ? " " : "", report->name);
     write_limit(r, report->length.in_use, limits->max);
     write_limit(r, report->length.idle, limits->keepalive);
     write_limit(r, report->length.waiting, limits->max ? limits->queue : 0);

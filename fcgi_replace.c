@@ -270,7 +270,7 @@ static int send_file(request_rec *r, const fcgi_replacement *replacement,
     int condition;
 
     if (rv != APR_SUCCESS) {
-        ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r,
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, path ? rv : 0, r,
                       FCGI_LOGNO("25") "%s: X-Sendfile names '%s', which is "
                                        "no regular file that can be read "
                                        "below a folder of FcgiSendfile",

@@ -52,9 +52,6 @@ static apr_status_t create_stats(server_rec *s, fcgi_stats *stats)
     if (rv == APR_SUCCESS) {
         rv = ap_global_mutex_create(&lock, NULL, MUTEX_TYPE, NULL, s, pool, 0);
     }
-    if (rv == APR_SUCCESS && !lock) {
-        return APR_EINVAL; /* "Mutex none" */
-    }
     /* some more: a child that ends has its number until it is gone */
     return rv == APR_SUCCESS ? fcgi_stats_create(stats, pool, lock,
                                                  (apr_uint32_t)children + 16)
@@ -96,8 +93,8 @@ int fcgi_startup_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
         ap_log_error(APLOG_MARK, APLOG_EMERG, rv, s,
                      FCGI_LOGNO("21") "the memory that the children share "
                                       "cannot be made (it needs a directory "
-                                      "for temporary files, and a Mutex other "
-                                      "than none for " MUTEX_TYPE ")");
+                                      "for temporary files, and what the "
+                                      "Mutex " MUTEX_TYPE " needs)");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     fcgi_known_log(s);

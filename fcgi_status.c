@@ -6,13 +6,13 @@
  */
 #include "fcgi_status.h"
 
-#include <stdlib.h>
-
+#include <apr_lib.h>
 #include <apr_strings.h>
 
 #include <http_core.h>
 #include <http_protocol.h>
 #include <http_request.h>
+#include <mod_core.h>
 #include <mod_status.h>
 
 #include "fcgi_log.h"
@@ -49,9 +49,14 @@ static const char *query_part(request_rec *r, const char *name)
 static int refresh_of(request_rec *r)
 {
     const char *value = query_part(r, "refresh");
-    apr_int64_t seconds = value ? apr_atoi64(value) : REFRESH;
+    apr_int64_t seconds;
+    char *end;
 
-    return seconds >= 0 && seconds <= REFRESH_MAX ? (int)seconds : REFRESH;
+    if (!value || !apr_isdigit(*value)) {
+        return REFRESH;
+    }
+    seconds = apr_strtoi64(value, &end, 10);
+    return !*end && seconds <= REFRESH_MAX ? (int)seconds : REFRESH;
 }
 
 /* The page brings all it needs with it. */
@@ -102,7 +107,7 @@ int fcgi_status_handler(request_rec *r)
         answer(r);
         return OK;
     case M_OPTIONS:
-        return DECLINED; /* core answers it */
+        return ap_send_http_options(r);
     default:
         return HTTP_METHOD_NOT_ALLOWED;
     }

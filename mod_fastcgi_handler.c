@@ -126,7 +126,7 @@ static void set_note(request_rec *r, const char *name, apr_int64_t number)
                    apr_psprintf(r->pool, "%" APR_INT64_T_FMT, number));
 }
 
-/* For the access log: what the README lists under "Logging". Times are in
+/* For the access log; docs/monitoring.rst lists them. Times are in
  * microseconds. */
 static void set_notes(const fcgi_exchange *ex)
 {
