@@ -13,6 +13,7 @@ SOURCES := $(sort $(wildcard *.c))
 HEADERS := $(sort $(wildcard *.h))
 BUILT   := .libs/$(MODULE).so
 ASAN    := build/asan
+DEB     := libapache2-mod-fastcgi-handler
 TESTS   ?= t/*.t
 
 ifeq ($(origin APXS),undefined)
@@ -42,8 +43,10 @@ endif
 comma := ,
 # Compiler flags in the form apxs passes on: -Wc,-Wall -Wc,-Wextra
 through_apxs = $(addprefix -Wc$(comma),$(1))
+# And the linker's.
+link_through_apxs = $(addprefix -Wl$(comma),$(1))
 
-.PHONY: all apxs deps install demo test lint format check-format \
+.PHONY: all apxs deps install deb demo test bench lint format check-format \
     check-functions check-warnings check-static asan test-asan clean help
 .DELETE_ON_ERROR:
 
@@ -51,8 +54,9 @@ all: $(BUILT)
 
 $(BUILT): $(SOURCES) $(HEADERS) Makefile | apxs
 	@echo "Building $@"
-	@$(APXS) -c -o $(MODULE).so $(call through_apxs,$(WARNINGS) $(CFLAGS)) \
-	    $(SOURCES) $(quietly)
+	@$(APXS) -c -o $(MODULE).so \
+	    $(call through_apxs,$(WARNINGS) $(CPPFLAGS) $(CFLAGS)) \
+	    $(call link_through_apxs,$(LDFLAGS)) $(SOURCES) $(quietly)
 
 apxs:
 	@command -v $(APXS) >/dev/null || { printf '%s\n' \
@@ -71,6 +75,21 @@ install: $(BUILT)
 	echo "httpd loads it with: LoadModule fastcgi_handler_module" \
 	    "$$dir/$(MODULE).so"
 
+# The Debian package.  Built in a copy, because dpkg-buildpackage writes into
+# the folder it builds from and beside it.
+deb:
+	@echo "Building the package (build/deb.log)"
+	@rm -rf build/package build/$(DEB)*
+	@mkdir -p build/package
+	@tar -c --exclude-vcs --exclude=./build --exclude=.libs \
+	    --exclude='*.o' --exclude='*.lo' --exclude='*.slo' \
+	    --exclude='*.la' --exclude='*.so' . | tar -x -C build/package
+	@cd build/package && env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u LTFLAGS \
+	    dpkg-buildpackage -us -uc -b >../deb.log 2>&1 \
+	    || { cat ../deb.log >&2; exit 1; }
+	@rm -rf build/package
+	@ls build/$(DEB)_*.deb
+
 deps:
 	@t/deps build demo test
 
@@ -84,6 +103,13 @@ demo:
 test: deps
 	@$(MAKE) --no-print-directory all
 	@prove -It/lib $(PROVE_FLAGS) $(TESTS)
+
+# Beside mod_proxy_fcgi and nginx; BENCH_ROUNDS=, BENCH_SECONDS= and
+# BENCH_ONLY= reach t/bench/bench.pl through the environment, as MPM= does.
+bench:
+	@t/deps build demo bench
+	@$(MAKE) --no-print-directory all
+	@exec perl t/bench/bench.pl
 
 # The module under AddressSanitizer and UBSan, apart from the normal build.
 asan: $(ASAN)/$(MODULE).so
@@ -172,9 +198,12 @@ help:
 	@printf '%s\n' \
 	    "make            build the module with apxs" \
 	    "make install    put it into that httpd (DESTDIR=)" \
+	    "make deb        build/$(DEB)_*.deb" \
 	    "make demo       PHP, Django and C behind a private httpd, to try" \
 	    "make test       install what tests need, build, run all of them" \
 	    "                (MPM=event|worker|prefork TRANSPORT=unix|tcp TESTS=)" \
+	    "make bench      compare with mod_proxy_fcgi and nginx, 5 minutes" \
+	    "                (MPM= BENCH_ROUNDS= BENCH_SECONDS= BENCH_ONLY=)" \
 	    "make asan       build/asan/$(MODULE).so, with sanitizers" \
 	    "make test-asan  the live tests with it" \
 	    "make lint       format, function sizes, warnings, static analysis" \
