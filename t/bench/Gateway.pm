@@ -1,0 +1,293 @@
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+#
+# The gateways that are compared, each a server of its own, private to the
+# run. What differs between them is in this file; read it to judge whether
+# each is configured well.
+#
+#     my $gateway = Gateway->start(kind => 'nginx', keep => 8,
+#                                  targets => \@targets);
+#
+# Options:
+#     kind      fcgi (this module), proxy (mod_proxy_fcgi) or nginx
+#     keep      0: a connection to the application for each request; else how
+#               many idle ones are kept
+#     max       fcgi: max= of the backend; proxy with keep: connections of a
+#               child (its max=), else no limit. nginx has none that waits
+#     targets   [{ name, type => app or php, address => path or host:port }];
+#               asked as url($target)
+#     children  processes of a threaded httpd, and of nginx (2)
+#     threads   of each of those children (64); children times threads is the
+#               number of prefork's processes
+#
+# What all have in common: an access log with the same fields, no .htaccess
+# files, 1000 requests on a client's connection, everything else as it is by
+# default. fcgi and mod_proxy_fcgi have a server each: httpd of the same
+# package, with the same numbers of processes and threads.
+package Gateway;
+
+use strict;
+use warnings;
+use Httpd;
+use Private;
+
+# As the tables call them: httpd's modules without "mod_".
+my %NAMES = (fcgi => 'fastcgi_handler', proxy => 'proxy_fcgi',
+             nginx => 'nginx');
+
+# For PHP-FPM: small answer, big answer, a body that is read to its end.
+my %SCRIPTS = (
+    'small.php' => '<?php header("Content-Type: text/plain"); echo "ok 0\n";',
+    'big.php' => <<'EOC',
+<?php
+header("Content-Type: text/plain");
+$piece = str_repeat("x", 65536);
+for ($i = 0; $i < 160; $i++) { echo $piece; }
+EOC
+    'upload.php' => <<'EOC');
+<?php
+header("Content-Type: text/plain");
+$in = fopen("php://input", "r");
+for ($len = 0; !feof($in); ) { $len += strlen(fread($in, 65536)); }
+echo "ok $len\n";
+EOC
+
+my $COMMON = <<'EOC';
+KeepAlive On
+MaxKeepAliveRequests 1000
+<Directory @DOCROOT@>
+  AllowOverride None
+  Options FollowSymLinks
+  Require all granted
+</Directory>
+EOC
+
+sub start {
+    my ($class, %opt) = @_;
+    my $self = bless { keep => 0, max => 0, children => 2, threads => 64,
+                       %opt }, $class;
+    $self->{server} = $self->{kind} eq 'nginx' ? $self->start_nginx
+        : $self->start_httpd;
+    return $self;
+}
+
+sub name {
+    my ($self) = @_;
+    return $NAMES{$self->{kind}} . ($self->{keep} ? ' kept' : '');
+}
+
+sub url {
+    my ($self, $target, $script) = @_;
+    my $path = "/$target->{name}/";
+    $path .= $script ? "$script.php" : 'small.php' if $target->{type} eq 'php';
+    return 'http://127.0.0.1:' . $self->port . $path;
+}
+
+sub port { return $_[0]{server}->port }
+sub stop { return $_[0]{server}->stop }
+
+# The processes that serve.
+sub pids {
+    my ($self) = @_;
+    my $main = $self->{server}->pid;
+    return split ' ', Private::slurp("/proc/$main/task/$main/children");
+}
+
+# Seconds of processor time of all its processes, so far.
+sub cpu {
+    my ($self) = @_;
+    my $main = $self->{server}->pid;
+    my $ticks = 0;
+    for my $pid ($main, $self->pids) {
+        my ($fields) = Private::slurp("/proc/$pid/stat") =~ /\) (.*)/ or next;
+        my @times = (split ' ', $fields)[11 .. 14];
+        $ticks += $times[0] + $times[1];
+        $ticks += $times[2] + $times[3] if $pid == $main;  # those that ended
+    }
+    return $ticks / 100;
+}
+
+# ---- httpd ----
+
+sub start_httpd {
+    my ($self) = @_;
+    my $is_ours = $self->{kind} eq 'fcgi';
+    return Httpd->start(
+        module => $is_ours ? 1 : 0,
+        modules => $is_ours ? [] : [qw(proxy proxy_fcgi)],
+        log_level => 'notice', mpm => $self->mpm, files => $self->scripts,
+        access_format => '%h - %u %t \"%r\" %>s %B \"%{User-Agent}i\"',
+        config => $COMMON . join '', map {
+            $is_ours ? $self->fcgi_lines($_) : $self->proxy_lines($_)
+        } @{ $self->{targets} });
+}
+
+sub mpm {
+    my ($self) = @_;
+    my ($children, $threads) = @$self{qw(children threads)};
+    my $all = $children * $threads;
+    return Httpd::mpm() eq 'prefork' ? <<"EOP" : <<"EOT";
+StartServers 16
+ServerLimit $all
+MinSpareServers 1
+MaxSpareServers $all
+MaxRequestWorkers $all
+EOP
+StartServers $children
+ServerLimit $children
+ThreadLimit $threads
+ThreadsPerChild $threads
+MinSpareThreads 1
+MaxSpareThreads $all
+MaxRequestWorkers $all
+EOT
+}
+
+# The scripts of each pool of PHP-FPM below a folder of its own.
+sub scripts {
+    my ($self) = @_;
+    my %files;
+    for my $target (grep { $_->{type} eq 'php' } @{ $self->{targets} }) {
+        $files{"$target->{name}/$_"} = $SCRIPTS{$_} for keys %SCRIPTS;
+    }
+    return \%files;
+}
+
+# FcgiScript Virtual: no file is looked for, as with ProxyPass and nginx.
+sub fcgi_lines {
+    my ($self, $target) = @_;
+    my $settings = ($self->{max} ? " max=$self->{max}" : '')
+        . ($self->{keep} ? " keepalive=$self->{keep}" : '');
+    my $backend = $settings ? "FcgiBackend $target->{address}$settings\n" : '';
+    return $backend . ($target->{type} eq 'php' ? <<"EOP" : <<"EOA");
+<Directory \@DOCROOT\@/$target->{name}>
+  <FilesMatch "\\.php\$">
+    SetHandler fcgi:$target->{address}
+  </FilesMatch>
+</Directory>
+EOP
+<Location /$target->{name}>
+  SetHandler fcgi:$target->{address}
+  FcgiScript Virtual
+</Location>
+EOA
+}
+
+# As its documentation has it: SetHandler for PHP, with a Proxy section for
+# the worker's settings, and ProxyPass for an application that owns a URL.
+sub proxy_lines {
+    my ($self, $target) = @_;
+    my $is_unix = $target->{address} =~ m{^/};
+    my $worker = $is_unix ? "fcgi://$target->{name}"
+        : "fcgi://$target->{address}";
+    my $socket = $is_unix ? "unix:$target->{address}|" : '';
+    my $settings = !$self->{keep} ? ''
+        : ' enablereuse=on' . ($self->{max} ? " max=$self->{max}" : '');
+    return qq(ProxyPass "/$target->{name}/" "$socket$worker/"$settings\n)
+        if $target->{type} eq 'app';
+    my $section = $settings
+        ? qq(<Proxy "$worker/">\n  ProxySet$settings\n</Proxy>\n) : '';
+    return $section . <<"EOP";
+<Directory \@DOCROOT\@/$target->{name}>
+  <FilesMatch "\\.php\$">
+    SetHandler "proxy:$socket$worker"
+  </FilesMatch>
+</Directory>
+EOP
+}
+
+# ---- nginx ----
+
+sub start_nginx {
+    my ($self) = @_;
+    my $server = Gateway::Nginx->new('nginx');
+    $server->{port} = Private::reserve_port();
+    my $files = $self->scripts;
+    Private::spew("$server->{dir}/docs/$_", $files->{$_}) for keys %$files;
+    Private::spew("$server->{dir}/nginx.conf", $self->nginx_conf($server));
+    $server->run;
+    return $server;
+}
+
+sub nginx_conf {
+    my ($self, $server) = @_;
+    my $dir = $server->{dir};
+    my $user = $> == 0 ? "user www-data;\n" : '';
+    my @targets = map { $self->nginx_lines($_) } @{ $self->{targets} };
+    my $upstreams = join '', map { $_->[0] } @targets;
+    my $locations = join '', map { $_->[1] } @targets;
+    my $port = $server->port;
+    return <<"EOC";
+daemon off;
+${user}worker_processes $self->{children};
+pid $dir/pid;
+error_log $dir/error.log warn;
+events { worker_connections 1024; }
+http {
+    access_log $dir/access.log combined;
+    client_body_temp_path $dir/body;
+    fastcgi_temp_path $dir/fastcgi;
+    proxy_temp_path $dir/proxy;
+    scgi_temp_path $dir/scgi;
+    uwsgi_temp_path $dir/uwsgi;
+    client_max_body_size 0;
+    keepalive_requests 1000;
+    sendfile on;
+    tcp_nopush on;
+    include /etc/nginx/fastcgi_params;
+    fastcgi_param SCRIPT_FILENAME \$document_root\$fastcgi_script_name;
+$upstreams
+    server {
+        listen 127.0.0.1:$port;
+        root $dir/docs;
+$locations
+    }
+}
+EOC
+}
+
+# An upstream section and a location. In a location of its own a fastcgi_param
+# would take away those of the whole server.
+sub nginx_lines {
+    my ($self, $target) = @_;
+    my ($name, $address) = @$target{qw(name address)};
+    my $socket = $address =~ m{^/} ? "unix:$address" : $address;
+    my $keep = $self->{keep} ? "keepalive $self->{keep};" : '';
+    my $flag = $self->{keep} ? 'fastcgi_keep_conn on;' : '';
+    my $match = $target->{type} eq 'php' ? "~ ^/$name/.*\\.php\$"
+        : "/$name/";
+    return ["    upstream $name { server $socket; $keep }\n",
+            "        location $match { fastcgi_pass $name; $flag }\n"];
+}
+
+package Gateway::Nginx;
+
+use strict;
+use warnings;
+use IO::Socket::INET;
+use Private;
+
+our @ISA = qw(Private::Server);
+
+sub program { return (grep { -x } qw(/usr/sbin/nginx /usr/bin/nginx))[0] }
+
+sub run {
+    my ($self) = @_;
+    $self->{pid} = Private::spawn(
+        exec => [program(), '-c', "$self->{dir}/nginx.conf",
+                 '-e', "$self->{dir}/error.log"],
+        log => "$self->{dir}/output");
+    Private::wait_until(10, sub {
+        !Private::alive($self->{pid}) || IO::Socket::INET->new(
+            PeerAddr => '127.0.0.1', PeerPort => $self->port);
+    }) && Private::alive($self->{pid})
+        or die "nginx did not start\n" . $self->words;
+    return;
+}
+
+sub port { return $_[0]{port}->sockport }
+sub pid  { return $_[0]{pid} }
+
+sub error_log { return Private::slurp("$_[0]{dir}/error.log") }
+sub words { return Private::slurp("$_[0]{dir}/output") . $_[0]->error_log }
+
+1;
