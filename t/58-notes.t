@@ -14,7 +14,8 @@ use Test::More;
 my @NOTES = map { "fcgi-$_" } qw(backend reused tries queue connect first-byte
                                  total bytes-out bytes-in app-status);
 
-my $flag = Private::temp_dir('notes') . '/asked';
+my $dir = Private::temp_dir('notes');
+my $flag = "$dir/asked";
 
 # /slow waits for a release, /once breaks when it is asked first.
 my $app = FcgiApp->start(sub {
