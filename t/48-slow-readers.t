@@ -10,6 +10,7 @@ use Client;
 use FcgiApp;
 use Httpd;
 use PhpFpm;
+use POSIX qw(WNOHANG);
 use Private;
 use Socket qw(SOL_SOCKET SO_RCVBUF);
 use Test::More;
@@ -200,6 +201,51 @@ subtest 'one HTTP/2 connection, many streams' => sub {
     is($?, 0, 'the client is content');
     is(length $bytes, 6 * length page(1, 5 * $MB), 'and has everything');
     ok(Private::wait_until(10, sub { !held_files() }), 'no file is left');
+};
+
+subtest 'nobody waits for a reader that is half as fast' => sub {
+    my $length = 200 * $MB;             # for which it would be waited 3 s
+    my $one = FcgiApp->start(sub {
+        my ($c) = @_;
+        my $request = $c->read_request or return;
+        my $piece = 'x' x (8 * $MB);
+        $c->stdout("Content-Type: text/plain\r\n\r\n");
+        if ($request->{params}{PATH_INFO} eq '/large') {
+            $c->stdout($piece) for 1 .. $length / length $piece;
+            $c->report(large => 'written');
+        }
+        $c->end(0, FCGI_REQUEST_COMPLETE);
+    });
+    my $httpd = Httpd->start(
+        vars => { ONE => $one->handler, SPOOL => $spool }, config => <<'EOC');
+FcgiBufferDir @SPOOL@
+<Location />
+  SetHandler @ONE@
+</Location>
+EOC
+    my $reader = Client->connect($httpd->port, rcvbuf => 4096);
+    $reader->send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+    ok(defined $reader->read_until(qr/xxx/, 10), 'its answer comes');
+    setsockopt $reader->{socket}, SOL_SOCKET, SO_RCVBUF, $MB;
+    my $count = Private::spew("$spool/count", '');
+    my $pid = fork // die "fork: $!";
+    if (!$pid) {                        # one that reads 32 MB a second
+        open my $out, '>>', $count or POSIX::_exit(1);
+        while (my $read = sysread $reader->{socket}, my $piece, $MB) {
+            syswrite $out, "$read\n";
+            select undef, undef, undef, $read / (32 * $MB);
+        }
+        POSIX::_exit(0);
+    }
+    my $other = Client->get($httpd->port, '/small', timeout => 20);
+    my $read = 0;
+    $read += $_ for split /\n/, Private::slurp($count);
+    is($other->status, 200, 'another request is answered');
+    is($one->wait_report('large', 10), 'written', 'after the large answer');
+    cmp_ok($read, '<', $length / 3, 'while the reader still is at its start');
+    kill 'KILL', $pid;
+    waitpid $pid, 0;
+    $httpd->ok_healthy;
 };
 
 subtest 'PHP-FPM with two children and ten readers' => sub {
