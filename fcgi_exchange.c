@@ -47,6 +47,10 @@ APLOG_USE_MODULE(fastcgi_handler);
 #define PAUSE       apr_time_from_msec(5)
 #define FLUSH_EVERY apr_time_from_msec(30)
 
+/* An HTTP/2 stream that gets files in pauses gets few of them: each pause has
+ * to be twice as long as the one before, so many times. */
+#define PAUSE_DOUBLED 8
+
 /* How long a client may hold the application up, in all, before its answer
  * goes to a file, and by how many bytes of the answer it earns a microsecond
  * more: one that takes dozens of megabytes a second is not behind. */
@@ -662,8 +666,12 @@ static void blame_client(fcgi_exchange *ex)
  * FLUSH_EVERY; 0: not at all. */
 static apr_time_t flush_time(const fcgi_exchange *ex)
 {
-    apr_time_t pause = ex->last_read + PAUSE;
-    apr_time_t latest = ex->unflushed_since + FLUSH_EVERY;
+    int pieces = ex->response->file_pieces;
+    apr_interval_time_t wait =
+        PAUSE << (pieces < PAUSE_DOUBLED ? pieces : PAUSE_DOUBLED);
+    apr_time_t pause = ex->last_read + wait;
+    apr_time_t latest =
+        ex->unflushed_since + (wait > FLUSH_EVERY ? wait : FLUSH_EVERY);
 
     if (!ex->response->unflushed) {
         return 0;

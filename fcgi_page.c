@@ -25,7 +25,7 @@ static const char style[] =
     "--dim:#5d6878;--line:#dde1e7;--use:#2a63c9;--idle:#a9c6f7;--bad:#c62f3b;"
     "--good:#1c7c4a;--warn:#96600a}"
     "@media(prefers-color-scheme:dark){:root{--page:#12161c;--card:#1b212a;"
-    "--text:#e4e9f0;--dim:#98a4b5;--line:#303947;--use:#6ba1ff;--idle:#35527f;"
+    "--text:#e4e9f0;--dim:#98a4b5;--line:#303947;--use:#6ba1ff;--idle:#4a71ad;"
     "--bad:#ff7a81;--good:#5fcf93;--warn:#e5b04c}}"
     "*{box-sizing:border-box}"
     "body{margin:0 auto;max-width:76rem;padding:1.5rem 1rem 3rem;"

@@ -36,9 +36,16 @@ APLOG_USE_MODULE(fastcgi_handler);
  * may hold CORE_HOLDS bytes already, and headers. */
 #define PASS_MAX (56 * 1024)
 
-/* An HTTP/2 stream buffers 64 KB before it waits for the client, and does not
- * say how far the client is. */
-#define STREAM_HOLDS (48 * 1024)
+/* An HTTP/2 stream buffers 32 KB in memory before it waits for the client
+ * (H2StreamMaxMemSize), and does not say how far the client is: from 24 KB on
+ * it is taken to be behind, and never gets more than 30 KB. What is in a file
+ * is passed on to it without waiting. */
+#define STREAM_HOLDS (24 * 1024)
+#define STREAM_MAX   (30 * 1024)
+
+/* Each piece of a file that a stream gets is an open file until the answer is
+ * done. Who pauses more often than this waits for its client. */
+#define MAX_FILE_PIECES 32
 
 fcgi_response *fcgi_response_create(request_rec *r, const char *backend,
                                     apr_size_t max_header_size,
@@ -375,11 +382,19 @@ int fcgi_response_is_behind(const fcgi_response *response)
     return c->data_in_output_filters && response->given >= CORE_HOLDS;
 }
 
+/* How much may be passed on at once to a client that follows. */
+static apr_off_t pass_size(const fcgi_response *response)
+{
+    return response->r->connection->master && !response->is_live
+               ? (apr_off_t)(STREAM_MAX - response->given)
+               : PASS_MAX;
+}
+
 /* Passes on what is held, piece by piece, as long as the client follows. */
 static int pass_held(fcgi_response *response)
 {
     while (response->held->len && !fcgi_response_is_behind(response)) {
-        if (fcgi_spool_give(response->held, response->bb, PASS_MAX)
+        if (fcgi_spool_give(response->held, response->bb, pass_size(response))
                 != APR_SUCCESS
             || !pass(response)) {
             response->filters_failed = 1;
@@ -422,6 +437,17 @@ int fcgi_response_resume(fcgi_response *response)
     return pass_held(response);
 }
 
+/* True if a stream would wait for what is held in memory, or get it in the
+ * wrong order. */
+static int must_spill(const fcgi_response *response)
+{
+    const fcgi_spool *held = response->held;
+
+    return held->memory_len != (apr_size_t)held->len
+           || (!response->is_live && response->file_pieces < MAX_FILE_PIECES
+               && (apr_off_t)response->given + held->len > STREAM_MAX);
+}
+
 int fcgi_response_flush(fcgi_response *response)
 {
     const request_rec *r = response->r;
@@ -431,8 +457,9 @@ int fcgi_response_flush(fcgi_response *response)
         return 1;
     }
     hold(response);
-    if (r->connection->master && held->memory_len != (apr_size_t)held->len) {
-        fcgi_spool_spill(held); /* a stream never waits for a file */
+    if (r->connection->master && must_spill(response)) {
+        fcgi_spool_spill(held);
+        response->file_pieces++;
     }
     if (fcgi_spool_give(held, response->bb, held->len) != APR_SUCCESS) {
         response->filters_failed = 1;

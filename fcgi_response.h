@@ -51,6 +51,7 @@ typedef struct fcgi_response {
     apr_size_t given;   /* bytes of which httpd may hold some still */
     int unflushed;      /* something came since the last flush */
     int filters_failed; /* the output filters refused it */
+    int file_pieces;    /* that an HTTP/2 stream got in pauses */
 
     fcgi_stderr stderr_lines;
 

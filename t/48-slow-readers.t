@@ -41,12 +41,19 @@ sub page {
     return "page $number\n" . substr $DATA, $number * 4096, $length;
 }
 
-# /page?NUMBER,LENGTH
+# /page?NUMBER,LENGTH or /page?NUMBER,LENGTH,PIECE,COUNT: with pauses after so
+# many pieces.
 my $app = FcgiApp->start(sub {
     my ($c) = @_;
     my $request = $c->read_request or return;
-    my ($number, $length) = split /,/, $request->{params}{QUERY_STRING};
-    $c->reply("Content-Type: text/plain\r\n\r\n" . page($number, $length));
+    my ($number, $length, $piece, $count) =
+        split /,/, $request->{params}{QUERY_STRING};
+    my $answer = "Content-Type: text/plain\r\n\r\n" . page($number, $length);
+    for (1 .. $count // 0) {
+        $c->stdout(substr $answer, 0, $piece, '');
+        select undef, undef, undef, 0.01;
+    }
+    $c->reply($answer);
     $c->report(closed => $number) if $c->wait_eof(30);
 }, workers => 2);
 
@@ -190,18 +197,23 @@ for my $kind (sort keys %kind) {
     };
 }
 
-subtest 'one HTTP/2 connection, many streams' => sub {
-    plan skip_all => 'no HTTP/2 on prefork' if !$H2;
-    my $pid = open(my $pipe, '-|', 'nghttp', map {
-        "$http/page?$_," . 5 * $MB
-    } 1 .. 6) // die $!;
-    is(count_closed(6), 6, 'the application is free of all');
-    my $bytes = do { local $/; readline $pipe };
-    close $pipe;
-    is($?, 0, 'the client is content');
-    is(length $bytes, 6 * length page(1, 5 * $MB), 'and has everything');
-    ok(Private::wait_until(10, sub { !held_files() }), 'no file is left');
-};
+for my $pauses ('', '1000,10', '9000,10', '30000,10', '47000,10', '900,100') {
+    my $name = $pauses ? "pauses $pauses" : 'no pauses';
+    subtest "one HTTP/2 connection, many streams, $name" => sub {
+        plan skip_all => 'no HTTP/2 on prefork' if !$H2;
+        my $pid = open(my $pipe, '-|', 'nghttp', map {
+            "$http/page?$_," . 5 * $MB . ",$pauses"
+        } 1 .. 6) // die $!;
+        is(count_closed(6), 6, 'the application is free of all');
+        cmp_ok(scalar(my @files = held_files()), '<', 6 * 12,
+               'in few open files');
+        my $bytes = do { local $/; readline $pipe };
+        close $pipe;
+        is($?, 0, 'the client is content');
+        is(length $bytes, 6 * length page(1, 5 * $MB), 'and has everything');
+        ok(Private::wait_until(10, sub { !held_files() }), 'no file is left');
+    };
+}
 
 subtest 'nobody waits for a reader that is half as fast' => sub {
     my $length = 200 * $MB;             # for which it would be waited 3 s
