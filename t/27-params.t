@@ -203,6 +203,22 @@ EOC
     push @servers, $httpd;
 };
 
+subtest 'an expression that fails' => sub {
+    my $httpd = Httpd->start(
+        vars => \%vars, files => { 'a.x' => '' }, config => <<'EOC');
+AddHandler @APP@ .x
+SetEnv SEEN before
+FcgiParam SEEN "%{file:@ROOT@/none}"
+FcgiParam NEW "%{file:@ROOT@/none}"
+FcgiParam NEXT next
+EOC
+    is(values_of(params($httpd, '/a.x'), qw(SEEN NEW NEXT)), 'before - next',
+       'leaves its variable as it is, and the others');
+    ok($httpd->wait_for_log(qr/FCGI24: FcgiParam SEEN: .*FCGI24: .* NEW: /s),
+       'the log says it of each');
+    push @servers, $httpd;
+};
+
 my @PATHS = qw(SCRIPT_FILENAME DOCUMENT_ROOT PATH_TRANSLATED);
 
 # The three paths of a URL, without the ROOT of this test's httpd.

@@ -10,6 +10,7 @@ use lib "$Bin/lib";
 use Client;
 use FcgiApp;
 use Httpd;
+use PhpFpm;
 use Private;
 use Test::More;
 
@@ -126,6 +127,35 @@ subtest 'an error page whose file is missing' => sub {
     is($app{own}->connections, $before + 1, 'asked once');
     is(get('/loop/gone')->status, 404, 'also where the page has none');
     is($app{own}->connections, $before + 3, 'the page is asked for once');
+};
+
+subtest "a tenant's variables are not PHP's settings" => sub {
+    plan skip_all => 'no php-fpm' if !PhpFpm::program();
+    my $php = PhpFpm->start(transport => 'unix');
+    my $tell = '<?php echo ini_get("memory_limit"), " ", ini_get("precision");';
+    my $try = "SetEnv PHP_ADMIN_VALUE memory_limit=77M\n"
+        . "FcgiParam PHP_VALUE precision=7\n";
+    my $httpd = Httpd->start(
+        files => { map { ("$_/a.php" => $tell, "$_/.htaccess" => $try) }
+                   qw(open guarded) },
+        vars => { PHP => $php->handler }, config => <<'EOC');
+<Directory @DOCROOT@>
+  AllowOverride FileInfo
+</Directory>
+<FilesMatch "\.php$">
+  SetHandler @PHP@
+</FilesMatch>
+<Location /guarded>
+  FcgiParam !PHP_VALUE
+  FcgiParam !PHP_ADMIN_VALUE
+</Location>
+EOC
+    # in this order: a worker of PHP-FPM keeps such settings
+    unlike(Client->get($httpd->port, '/guarded/a.php')->body, qr/77M| 7$/,
+           "a Location's FcgiParam has the last word");
+    is(Client->get($httpd->port, '/open/a.php')->body, '77M 7',
+       'without it PHP-FPM takes settings from variables');
+    $httpd->ok_healthy;
 };
 
 subtest 'the access log names who failed' => sub {
