@@ -64,8 +64,9 @@ fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
  * as this connection was kept, and has a worker. */
 apr_time_t fcgi_backend_press_time(const fcgi_conn *conn);
 
-/* Its request has waited for the first byte long enough to say so: idle
- * connections to the backend are given up, in all children. */
+/* Its request waits for the application, in line, for a connection, or long
+ * enough for the first byte, and says so: idle connections to the backend are
+ * given up, in all children. */
 void fcgi_backend_press(fcgi_conn *conn);
 
 /* The first byte is here, or never comes. */

@@ -494,7 +494,8 @@ static char *get_buffer(fcgi_exchange *ex)
     return heap->base;
 }
 
-/* True if what is read next would have to go to a file. */
+/* True if what is read next would have to go to a file. An HTTP/2 stream does
+ * not say how far the client is. */
 static int needs_file(const fcgi_exchange *ex)
 {
     return !ex->r->connection->master
@@ -502,7 +503,7 @@ static int needs_file(const fcgi_exchange *ex)
 }
 
 /* How long the client may hold the application up still: not at all if others
- * wait for it. An HTTP/2 stream does not say how far the client is. */
+ * wait for it. */
 static apr_interval_time_t grace_left(const fcgi_exchange *ex)
 {
     apr_interval_time_t used = ex->held_up;
@@ -666,9 +667,9 @@ static void blame_client(fcgi_exchange *ex)
  * FLUSH_EVERY; 0: not at all. */
 static apr_time_t flush_time(const fcgi_exchange *ex)
 {
-    int pieces = ex->response->file_pieces;
+    int pauses = fcgi_response_pauses(ex->response);
     apr_interval_time_t wait =
-        PAUSE << (pieces < PAUSE_DOUBLED ? pieces : PAUSE_DOUBLED);
+        PAUSE << (pauses < PAUSE_DOUBLED ? pauses : PAUSE_DOUBLED);
     apr_time_t pause = ex->last_read + wait;
     apr_time_t latest =
         ex->unflushed_since + (wait > FLUSH_EVERY ? wait : FLUSH_EVERY);
@@ -809,6 +810,7 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
 {
     ex->conn = conn;
     ex->on_reused = conn->reused;
+    ex->starts++;
     ap_log_rerror(APLOG_MARK, APLOG_TRACE8, 0, ex->r,
                   "to the application: FCGI_BEGIN_REQUEST, responder, "
                   "flags %d",
@@ -845,6 +847,8 @@ static void abandon(fcgi_exchange *ex)
 static void start_over(fcgi_exchange *ex)
 {
     memset(&ex->result, 0, sizeof(ex->result));
+    ex->sent_before += ex->writer.sent;
+    ex->on_reused = 0;
     fcgi_reader_init(&ex->reader, REQUEST_ID);
     fcgi_writer_restart(&ex->writer);
     ex->body_queued = 0;
@@ -874,6 +878,11 @@ int fcgi_exchange_may_retry(fcgi_exchange *ex)
     }
     start_over(ex);
     return 1;
+}
+
+apr_off_t fcgi_exchange_sent(const fcgi_exchange *ex)
+{
+    return ex->sent_before + ex->writer.sent;
 }
 
 int fcgi_exchange_is_over(fcgi_exchange *ex)

@@ -50,6 +50,7 @@ typedef struct fcgi_exchange {
     fcgi_conn *conn; /* held from start to the end; NULL outside */
     fcgi_result result;
     int tries;           /* connections that were asked for */
+    int starts;          /* connections it was begun on */
     fcgi_waits waits;    /* for them */
     int resent;          /* it broke once after it was accepted */
     int on_reused;       /* its connection carried another request before */
@@ -61,8 +62,9 @@ typedef struct fcgi_exchange {
     apr_bucket *buffer; /* heap bucket that is read into; NULL: none yet */
 
     /* to the application */
-    fcgi_writer writer; /* records, and how many bytes were written */
-    int write_failed;   /* it reads no more; its answer may be here */
+    fcgi_writer writer;    /* records, and how many bytes were written */
+    int write_failed;      /* it reads no more; its answer may be here */
+    apr_off_t sent_before; /* bytes written on connections that broke */
 
     /* from the client */
     apr_bucket_brigade *body; /* as the input filters gave it, for a moment */
@@ -132,6 +134,9 @@ fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex);
  * Streamed bodies are not sent again.
  */
 int fcgi_exchange_may_retry(fcgi_exchange *ex);
+
+/* Bytes written to the application, on all connections. */
+apr_off_t fcgi_exchange_sent(const fcgi_exchange *ex);
 
 /*
  * True if the exchange ended while it has no connection: its total time is

@@ -16,7 +16,8 @@
 #include <apr_thread_proc.h>
 
 /* How often is looked whether another child's request waits; it closes the
- * connections here within that time. Only while there are some. */
+ * connections here within that time. Only while there are some, and a while
+ * longer. */
 #define LOOK_EVERY apr_time_from_msec(5)
 
 #define NEVER ((apr_interval_time_t)-1)
@@ -190,6 +191,9 @@ static void *APR_THREAD_FUNC watch(apr_thread_t *thread, void *data)
         said.count = 0;
         apr_pollset_poll(idle.pollset, may_sleep ? NEVER : LOOK_EVERY,
                          &said.count, &said.pfds);
+        if (may_sleep) {
+            last_seen = apr_time_now(); /* it was woken for one */
+        }
     }
     look(&said); /* now all are over */
     apr_atomic_set32(&idle.ended, 1);

@@ -3,8 +3,8 @@
 /*
  * fcgi_line.c - places and the line for them; the contract is in fcgi_line.h.
  *
- * Everything happens under the lock of the shared memory, and every line is
- * served by whoever changes something: call_next() is the one place where a
+ * With max everything happens under the lock of the shared memory, and every
+ * line is served by whoever changes something: call_next() is the one place where a
  * turn is given. A process may be killed between any two instructions: each
  * write to what another child owns is a single word, and what a child has is
  * the sum of what it wrote itself.
@@ -32,6 +32,21 @@
 static fcgi_share *mine(fcgi_line *line)
 {
     return fcgi_stats_my_share(line->account);
+}
+
+/* Where places are counted, each change of them is under the lock. */
+static void lock_places(fcgi_line *line)
+{
+    if (line->limits.max) {
+        fcgi_stats_lock();
+    }
+}
+
+static void unlock_places(fcgi_line *line)
+{
+    if (line->limits.max) {
+        fcgi_stats_unlock();
+    }
 }
 
 /* True if it waits for its turn. */
@@ -235,15 +250,15 @@ fcgi_line_state fcgi_line_leave(fcgi_line *line, apr_uint32_t spot,
 
 void fcgi_line_free(fcgi_line *line)
 {
-    if (line->account && line->limits.max) {
-        fcgi_stats_lock();
-        apr_atomic_dec32(&mine(line)->in_use);
+    if (!line->account) {
+        return;
+    }
+    lock_places(line);
+    apr_atomic_dec32(&mine(line)->in_use);
+    if (line->limits.max) {
         call_next(line);
-        fcgi_stats_unlock();
     }
-    else if (line->account) {
-        apr_atomic_dec32(&mine(line)->in_use);
-    }
+    unlock_places(line);
 }
 
 int fcgi_line_hand_on(fcgi_line *line, void *conn)
@@ -309,30 +324,38 @@ int fcgi_line_keep(fcgi_line *line)
     if (!line->account) {
         return 0;
     }
-    return (!line->limits.max && move_to_idle(line))
-           || move_to_idle_with_care(line);
+    if (line->limits.max) {
+        return move_to_idle_with_care(line);
+    }
+    return move_to_idle(line)
+           || (fcgi_stats_sweep_is_due(line->account)
+               && move_to_idle_with_care(line));
 }
 
-/* Without the lock: both numbers are this child's own, and for a moment it
- * has one more than it has. */
+/* With max places are counted, under the lock: a connection must not count
+ * twice then, or not at all, while it is moved. */
 int fcgi_line_reuse(fcgi_line *line)
 {
-    if (fcgi_line_is_pressed(line)) {
-        return 0;
+    int reused;
+
+    lock_places(line);
+    reused = !fcgi_line_is_pressed(line);
+    if (reused) {
+        apr_atomic_inc32(&mine(line)->in_use);
+        apr_atomic_dec32(&mine(line)->idle);
     }
-    apr_atomic_inc32(&mine(line)->in_use);
-    apr_atomic_dec32(&mine(line)->idle);
-    return 1;
+    unlock_places(line);
+    return reused;
 }
 
 void fcgi_line_drop(fcgi_line *line)
 {
-    fcgi_stats_lock();
+    lock_places(line);
     apr_atomic_dec32(&mine(line)->idle);
     if (line->limits.max) {
         call_next(line);
     }
-    fcgi_stats_unlock();
+    unlock_places(line);
 }
 
 void fcgi_line_press(fcgi_line *line)

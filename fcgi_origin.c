@@ -137,6 +137,14 @@ static int section_has(ap_conf_vector_t *section, const ap_expr_info_t *expr,
                    && any_section_has(core->sec_file, expr, files)));
 }
 
+static request_rec *outermost(request_rec *r)
+{
+    while (r->main) {
+        r = r->main;
+    }
+    return r;
+}
+
 /*
  * True if a SetHandler gives that value also where no .htaccess file has a
  * part in it: with the variables and header fields the main request had
@@ -145,7 +153,7 @@ static int section_has(ap_conf_vector_t *section, const ap_expr_info_t *expr,
 static int gives_untouched(request_rec *r, const ap_expr_info_t *expr,
                            const char *value)
 {
-    const remembered *memory = memory_of(r->main ? r->main : r);
+    const remembered *memory = memory_of(outermost(r));
     apr_table_t *env = r->subprocess_env, *headers = r->headers_in;
     const char *untouched;
 
@@ -177,6 +185,7 @@ int fcgi_origin_is_servers_own(request_rec *r)
     const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
     const char *value = set_handler_value(r);
 
+    /* without any variables nobody can have a part in the value */
     return value && is_servers_own(r, expr)
            && (!fcgi_known_any_dynamic() || gives_untouched(r, expr, value));
 }

@@ -152,7 +152,7 @@ static void draw_bars(request_rec *r, const char *class,
     int i;
 
     ap_rprintf(r, "<path class=\"%s\" d=\"", class);
-    for (i = 0; i < count; i++) {
+    for (i = 0; highest && i < count; i++) {
         if (values[i]) {
             double height =
                 1 + (HEIGHT - 1) * (double)values[i] / (double)highest;
@@ -283,6 +283,7 @@ static void panel_requests(request_rec *r, const fcgi_report *report,
 {
     const fcgi_tally *tally = &report->tally;
     apr_uint64_t requests = fcgi_tally_requests(tally);
+    apr_uint64_t reused = tally->reused < requests ? tally->reused : requests;
 
     ap_rprintf(r,
                "<div><h3>Requests</h3><span class=\"big\">%" APR_UINT64_T_FMT
@@ -296,7 +297,7 @@ static void panel_requests(request_rec *r, const fcgi_report *report,
                "&nbsp;%%</td></tr></table></div>",
                show_bytes(r->pool, tally->bytes_sent),
                show_bytes(r->pool, tally->bytes_received),
-               requests ? (int)(tally->reused * 100 / requests) : 0);
+               requests ? (int)(reused * 100 / requests) : 0);
 }
 
 static void panel_times(request_rec *r, const fcgi_tally *tally)
@@ -365,7 +366,7 @@ static void write_backend(request_rec *r, const fcgi_report *report,
                "<span class=\"state %s\">%s</span></div>"
                "<div class=\"panels\">",
                report->alias, report->alias[0] ? " " : "", report->name,
-               report->is_known ? "" : " (named by requests)", shown.class,
+               report->is_known ? "" : " (not configured)", shown.class,
                shown.word);
     panel_connections(r, report);
     panel_requests(r, report, at);

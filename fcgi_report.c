@@ -58,6 +58,16 @@ static int is_shown(const fcgi_report *report)
            || fcgi_tally_requests(&report->tally);
 }
 
+/* True if the configuration's backend of that name has another account: it
+ * was known by another path when httpd started. */
+static int is_outdated(const fcgi_account *account)
+{
+    const char *alias;
+    const fcgi_backend *backend = fcgi_known_of_account(account->name, &alias);
+
+    return backend && backend->line->account != account;
+}
+
 static int compare(const void *one, const void *other)
 {
     const fcgi_report *a = *(const fcgi_report *const *)one;
@@ -78,7 +88,7 @@ fcgi_reports *fcgi_report_all(apr_pool_t *pool)
     for (i = 0; (account = fcgi_stats_account(i)); i++) {
         const fcgi_report *report = report_of(pool, account);
 
-        if (is_shown(report)) {
+        if (is_shown(report) && !is_outdated(account)) {
             APR_ARRAY_PUSH(list, const fcgi_report *) = report;
         }
     }

@@ -27,7 +27,8 @@ typedef struct fcgi_report {
     fcgi_tally tally;
 } fcgi_report;
 
-/* All of them. */
+/* All that have an account: not those of very long names, and of those that
+ * only requests name the first FCGI_STATS_SPARE. */
 typedef struct fcgi_reports {
     apr_time_t at;
     fcgi_life life;

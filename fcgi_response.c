@@ -44,8 +44,8 @@ APLOG_USE_MODULE(fastcgi_handler);
 #define STREAM_MAX   (30 * 1024)
 
 /* Each piece of a file that a stream gets is an open file until the answer is
- * done. Who pauses more often than this waits for its client. */
-#define MAX_FILE_PIECES 32
+ * done. After so many pauses a stream waits for its client. */
+#define MAX_FILE_PIECES 16
 
 fcgi_response *fcgi_response_create(request_rec *r, const char *backend,
                                     apr_size_t max_header_size,
@@ -372,12 +372,20 @@ static void hold(fcgi_response *response)
     }
 }
 
+/* True if the answer is held for an HTTP/2 stream of which nobody knows where
+ * its client is. */
+static int holds_stream(const fcgi_response *response)
+{
+    return response->r->connection->master && !response->is_live
+           && response->file_pieces < MAX_FILE_PIECES;
+}
+
 int fcgi_response_is_behind(const fcgi_response *response)
 {
     const conn_rec *c = response->r->connection;
 
     if (c->master) {
-        return !response->is_live && response->given >= STREAM_HOLDS;
+        return holds_stream(response) && response->given >= STREAM_HOLDS;
     }
     return c->data_in_output_filters && response->given >= CORE_HOLDS;
 }
@@ -385,9 +393,8 @@ int fcgi_response_is_behind(const fcgi_response *response)
 /* How much may be passed on at once to a client that follows. */
 static apr_off_t pass_size(const fcgi_response *response)
 {
-    return response->r->connection->master && !response->is_live
-               ? (apr_off_t)(STREAM_MAX - response->given)
-               : PASS_MAX;
+    return holds_stream(response) ? (apr_off_t)(STREAM_MAX - response->given)
+                                  : PASS_MAX;
 }
 
 /* Passes on what is held, piece by piece, as long as the client follows. */
@@ -444,8 +451,13 @@ static int must_spill(const fcgi_response *response)
     const fcgi_spool *held = response->held;
 
     return held->memory_len != (apr_size_t)held->len
-           || (!response->is_live && response->file_pieces < MAX_FILE_PIECES
+           || (holds_stream(response)
                && (apr_off_t)response->given + held->len > STREAM_MAX);
+}
+
+int fcgi_response_pauses(const fcgi_response *response)
+{
+    return holds_stream(response) ? response->file_pieces : 0;
 }
 
 int fcgi_response_flush(fcgi_response *response)
@@ -524,8 +536,8 @@ static int pass_headers_only(fcgi_response *response)
 
 /*
  * Puts all that is held into the brigade, for the last pass. To a client that
- * is behind it goes as part of a file: httpd need not wait then, and the
- * event MPM sends it without a thread.
+ * is behind most of it goes as part of a file, so that the event MPM sends it
+ * without a thread; the application is done in any case.
  */
 static void give_rest(fcgi_response *response)
 {

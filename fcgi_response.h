@@ -86,6 +86,10 @@ int fcgi_response_resume(fcgi_response *response);
 /* True while what is held has to wait for the client. */
 int fcgi_response_is_behind(const fcgi_response *response);
 
+/* How often an HTTP/2 stream got what was held for it in a pause, as long as
+ * it is held for it. */
+int fcgi_response_pauses(const fcgi_response *response);
+
 /* Passes on all that is held, and a flush. May wait for a client that does
  * not follow. Returns as fcgi_response_pass(). */
 int fcgi_response_flush(fcgi_response *response);

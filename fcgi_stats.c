@@ -378,18 +378,25 @@ static int holds(fcgi_account *account, apr_uint32_t child)
     return 0;
 }
 
+int fcgi_stats_sweep_is_due(fcgi_account *account)
+{
+    apr_time_t now = apr_time_now();
+    apr_time_t swept = (apr_time_t)apr_atomic_read64(&account->swept_at);
+
+    /* a clock set back must not end the sweeping */
+    return now < swept || now >= swept + SWEEP_EVERY;
+}
+
 int fcgi_stats_sweep(fcgi_account *account)
 {
     apr_uint32_t count = stats->segments[0].head->children;
-    apr_time_t now = apr_time_now();
     apr_uint32_t child;
     int found = 0;
 
-    /* a clock set back must not end the sweeping */
-    if (now >= account->swept_at && now < account->swept_at + SWEEP_EVERY) {
+    if (!fcgi_stats_sweep_is_due(account)) {
         return 0;
     }
-    account->swept_at = now;
+    apr_atomic_set64(&account->swept_at, (apr_uint64_t)apr_time_now());
     for (child = 1; child <= count; child++) {
         if (holds(account, child) && !is_alive(child)) {
             found |= clear(account, child);

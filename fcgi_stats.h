@@ -55,7 +55,8 @@ typedef struct fcgi_waiter {
 typedef struct fcgi_account {
     char name[FCGI_STATS_NAME_LEN]; /* never changes */
     apr_uint64_t next_ticket;
-    apr_time_t swept_at;     /* when dead children were last looked for */
+    apr_uint64_t swept_at;   /* when dead children were last looked for;
+                              * atomic */
     apr_time_t failed_at;    /* when a failure was last said in the log */
     apr_uint32_t failures;   /* that the log does not say yet */
     apr_uint32_t line_count; /* places of line that were ever taken */
@@ -133,6 +134,9 @@ fcgi_share fcgi_stats_sum(fcgi_account *account);
  * tenth of a second. Under the lock. Returns true if there was something.
  */
 int fcgi_stats_sweep(fcgi_account *account);
+
+/* True if fcgi_stats_sweep() would look now. Without the lock. */
+int fcgi_stats_sweep_is_due(fcgi_account *account);
 
 /*
  * Counts a request that this backend failed. True if the log is to say so

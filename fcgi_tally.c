@@ -153,13 +153,27 @@ fcgi_moment fcgi_tally_moment(const fcgi_tally *tally, apr_time_t now,
 
 /* ---- requests ---- */
 
+void fcgi_tally_found(fcgi_tally *tally, int there)
+{
+    if (!there) {
+        apr_atomic_set32(&tally->gone, 1);
+    }
+    else if (apr_atomic_read32(&tally->gone)
+             && apr_atomic_cas32(&tally->gone, 0, 1) == 1) {
+        apr_atomic_inc64(&tally->returns);
+    }
+}
+
 void fcgi_tally_add(fcgi_tally *tally, const fcgi_ended *ended)
 {
     fcgi_moment *moment = moment_at(tally, apr_time_now());
     int span;
 
     apr_atomic_inc64(&tally->outcomes[ended->outcome]);
-    if (ended->tries > 1) {
+    if (ended->outcome == FCGI_OUTCOME_DONE) {
+        fcgi_tally_found(tally, 1);
+    }
+    if (ended->starts > 1) {
         apr_atomic_inc64(&tally->again);
     }
     if (ended->on_reused) {
@@ -174,17 +188,6 @@ void fcgi_tally_add(fcgi_tally *tally, const fcgi_ended *ended)
     apr_atomic_inc32(&moment->requests);
     if (is_failure(ended->outcome)) {
         apr_atomic_inc32(&moment->failed);
-    }
-}
-
-void fcgi_tally_found(fcgi_tally *tally, int there)
-{
-    if (!there) {
-        apr_atomic_set32(&tally->gone, 1);
-    }
-    else if (apr_atomic_read32(&tally->gone)
-             && apr_atomic_cas32(&tally->gone, 0, 1) == 1) {
-        apr_atomic_inc64(&tally->returns);
     }
 }
 

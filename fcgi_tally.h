@@ -65,7 +65,7 @@ typedef struct fcgi_tally {
 /* A request that ended. */
 typedef struct fcgi_ended {
     fcgi_outcome outcome;
-    int tries; /* connections that were asked for; 0: none */
+    int starts; /* connections it was begun on */
     int on_reused;
     apr_off_t bytes_sent;
     apr_off_t bytes_received;
@@ -76,7 +76,7 @@ typedef struct fcgi_ended {
 void fcgi_tally_add(fcgi_tally *tally, const fcgi_ended *ended);
 
 /* An attempt to connect found the application there, or not: its socket was
- * missing or refused. */
+ * missing or refused. An answer finds it, too. */
 void fcgi_tally_found(fcgi_tally *tally, int there);
 
 /* Requests that ended, in all; and those that failed, for which neither the

@@ -111,7 +111,7 @@ static void log_failure(const fcgi_exchange *ex, const policy *how)
                   fcgi_outcome_name(result->outcome),
                   fcgi_phase_name(result->phase), result->why,
                   apr_time_as_msec(apr_time_now() - ex->started),
-                  ex->writer.sent, ex->bytes_in, ex->tries,
+                  fcgi_exchange_sent(ex), ex->bytes_in, ex->tries,
                   ex->r->filename ? ex->r->filename : ex->r->uri,
                   others ? apr_psprintf(ex->r->pool,
                                         "; %u more requests got no "
@@ -138,7 +138,7 @@ static void set_notes(const fcgi_exchange *ex)
     set_note(r, "fcgi-queue", ex->waits.queue);
     set_note(r, "fcgi-connect", ex->waits.connect);
     set_note(r, "fcgi-total", apr_time_now() - ex->started);
-    set_note(r, "fcgi-bytes-out", ex->writer.sent);
+    set_note(r, "fcgi-bytes-out", fcgi_exchange_sent(ex));
     set_note(r, "fcgi-bytes-in", ex->bytes_in);
     if (ex->first_byte_at) {
         set_note(r, "fcgi-first-byte", ex->first_byte_at - ex->started);
@@ -155,9 +155,9 @@ static void count(const fcgi_exchange *ex)
     fcgi_ended ended = { 0 };
 
     ended.outcome = ex->result.outcome;
-    ended.tries = ex->tries;
+    ended.starts = ex->starts;
     ended.on_reused = ex->on_reused;
-    ended.bytes_sent = ex->writer.sent;
+    ended.bytes_sent = fcgi_exchange_sent(ex);
     ended.bytes_received = ex->bytes_in;
     ended.spans[FCGI_SPAN_WAIT] =
         ex->tries ? ex->waits.queue + ex->waits.connect : no_time;
@@ -248,12 +248,12 @@ static int conclude(fcgi_exchange *ex)
 
     set_notes(ex);
     count(ex);
-    ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
-                  "%s: %s, after %" APR_TIME_T_FMT " us, %" APR_OFF_T_FMT
-                  " bytes to and %" APR_OFF_T_FMT
-                  " bytes from the application",
-                  ex->backend->name, fcgi_outcome_name(outcome),
-                  apr_time_now() - ex->started, ex->writer.sent, ex->bytes_in);
+    ap_log_rerror(
+        APLOG_MARK, APLOG_TRACE4, 0, ex->r,
+        "%s: %s, after %" APR_TIME_T_FMT " us, %" APR_OFF_T_FMT
+        " bytes to and %" APR_OFF_T_FMT " bytes from the application",
+        ex->backend->name, fcgi_outcome_name(outcome),
+        apr_time_now() - ex->started, fcgi_exchange_sent(ex), ex->bytes_in);
     if (outcome == FCGI_OUTCOME_DONE && !response->filters_failed) {
         return conclude_done(ex);
     }

@@ -28,7 +28,7 @@ my %app = map {
 } qw(own other);
 
 my $httpd = Httpd->start(
-    modules => [qw(rewrite headers actions)],
+    modules => [qw(rewrite headers actions include)],
     files => {
         (map { ("$_/i.x" => 'source') } qw(plain setenvif header setenv deep)),
         'setenvif/.htaccess' => "SetEnvIf Request_URI ^ POOL=other\n"
@@ -39,6 +39,8 @@ my $httpd = Httpd->start(
         'deep/.htaccess' => "RewriteEngine On\nRewriteRule ^ - [E=POOL:other]\n"
             . "DirectoryIndex i.x\n",
         'folder/i.x' => 'source',
+        'one.shtml' => '<!--#include virtual="/two.shtml" -->',
+        'two.shtml' => '<!--#include virtual="/plain/i.x" -->',
         'error.x' => 'source',
     },
     vars => { RUN => $run },
@@ -50,6 +52,8 @@ SetEnvIf Request_URI ^ POOL=own
 </FilesMatch>
 <Directory @DOCROOT@>
   AllowOverride All
+  Options +Includes
+  AddOutputFilter INCLUDES .shtml
 </Directory>
 <Directory @DOCROOT@/header>
   <FilesMatch "\.x$">
@@ -90,6 +94,8 @@ sub get {
 subtest 'the server says which' => sub {
     is(get('/plain/i.x')->body, 'own', 'its own expression is trusted');
     is(get('/header/i.x', 'X-Pool: own')->body, 'own', 'also of a field');
+    is(get('/two.shtml')->body, 'own', 'in an include');
+    is(get('/one.shtml')->body, 'own', 'and in an include of an include');
 };
 
 for my $dir (qw(setenvif setenv deep header)) {

@@ -215,6 +215,47 @@ for my $pauses ('', '1000,10', '9000,10', '30000,10', '47000,10', '900,100') {
     };
 }
 
+# Each line is sent when the one before has arrived; in between the answer
+# pauses. The first ones are held for longer and longer; not all that follow.
+subtest 'an HTTP/2 stream that pauses again and again' => sub {
+    plan skip_all => 'no HTTP/2 on prefork' if !$H2;
+    my $lines = 70;
+    my $one = FcgiApp->start(sub {
+        my ($c) = @_;
+        my $request = $c->read_request or return;
+        $c->stdout("Content-Type: text/plain\r\n\r\n" . 'x' x 40_000);
+        for my $n (1 .. $lines) {
+            $c->stdout("\nline $n\n");
+            $c->wait_release("line $n", 30) or return;
+        }
+        $c->end(0, FCGI_REQUEST_COMPLETE);
+    });
+    my $httpd = Httpd->start(
+        http2 => 1, vars => { ONE => $one->handler, SPOOL => $spool },
+        config => <<'EOC');
+FcgiBufferDir @SPOOL@
+<Location />
+  SetHandler @ONE@
+</Location>
+EOC
+    my $curl = open_curl('-N', '--http2-prior-knowledge',
+                         'http://127.0.0.1:' . $httpd->port . '/');
+    local $SIG{ALRM} = sub { close $curl->{socket} };
+    alarm 40;       # it takes 12 s; with a long pause for each line, 100 s
+    my $got = 0;
+    while (defined(my $line = readline $curl->{socket})) {
+        next if $line !~ /^line (\d+)$/;
+        $got = $1;
+        $one->release("line $got");
+    }
+    alarm 0;
+    is($got, $lines, 'each line arrives, and in time');
+    my @files = grep { m{^\Q$spool\E/.* \(deleted\)$} }
+        map { readlink // () } map { glob "/proc/$_/fd/*" } $httpd->pids;
+    cmp_ok(scalar @files, '<', 20, 'with few open files');
+    $httpd->ok_healthy;
+};
+
 subtest 'nobody waits for a reader that is half as fast' => sub {
     my $length = 200 * $MB;             # for which it would be waited 3 s
     my $one = FcgiApp->start(sub {

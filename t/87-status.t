@@ -667,7 +667,7 @@ subtest 'backends that only requests name' => sub {
     numbers_are($httpd, $name, { in_use => 0, requests => 1 }, 'counted');
     is(json_of($httpd)->{backends}[-1]{configured}, JSON::PP::false,
        'behind those that are');
-    like(section_of(text_of($httpd, ''), $name), qr/\(named by requests\)/,
+    like(section_of(text_of($httpd, ''), $name), qr/\(not configured\)/,
          'on the page');
     for my $path (@hostile) {
         is(ask('/dynamic/x', 'X-Address' => $path), 503, shown($path));
@@ -1066,8 +1066,13 @@ subtest 'a child is killed' => sub {
     is($busy->wait_report('begun', $PATIENCE), 'killed', 'one runs');
     numbers_are($httpd, 'busy', { in_use => 1 }, 'in use');
     my $pid = child_that_serves('killed');
+    ok(Private::wait_until($PATIENCE, sub { (my @pids = $httpd->pids) > 1 }),
+       'another child can say so');
     kill 'STOP', $httpd->pid;   # so that no new child takes its number over
     kill 'KILL', $pid;
+    Private::wait_until(5, sub {
+        Private::slurp("/proc/$pid/stat") =~ /\) Z /;
+    }) or diag 'it is not dead';
     my $from = time;
     numbers_are($httpd, 'busy', { in_use => 0, waiting => 0, requests => 9 },
                 'what it held is given back');
@@ -1162,6 +1167,35 @@ subtest 'without any backend' => sub {
     is($_, undef, 'no sample of a backend') for
         grep { /^fcgi_backend_/ } keys %{ prometheus_of($plain)->{samples} };
     like(plain(text_of($plain, '')), qr/names no backend/, 'the page says so');
+};
+
+subtest 'a socket whose folder comes later, through a link' => sub {
+    my $dir = Private::temp_dir('later');
+    symlink "$dir/folder", "$dir/link" or die $!;
+    my $httpd = Httpd->start(vars => { DIR => $dir }, config => <<'EOC');
+FcgiConnectTimeout 50ms
+<Location /app>
+  SetHandler fcgi:@DIR@/link/app.sock
+</Location>
+<Location /fcgi-status>
+  SetHandler fcgi-status
+</Location>
+EOC
+    is(Client->get($httpd->port, '/app')->status, 503, 'it is not there');
+    mkdir "$dir/folder", 0755 or die $!;
+    my $app = FcgiApp->start(sub {
+        my ($c) = @_;
+        $c->reply("Content-Type: text/plain\r\n\r\nhere")
+            if $c->read_request(10);
+    }, transport => 'unix', socket => "$dir/folder/app.sock");
+    $httpd->graceful;
+    is(Client->get($httpd->port, '/app')->body, 'here', 'now it is');
+    my @backends = @{ json_of($httpd)->{backends} };
+    is(scalar @backends, 1, 'one backend');
+    is($backends[0]{backend}, "fcgi:$dir/link/app.sock", 'as configured');
+    is($backends[0]{outcomes}{done}, 1, 'its numbers');
+    is_valid_prometheus($httpd, 'and no sample twice');
+    $httpd->leave;
 };
 
 subtest "where the server's own files have it" => sub {
@@ -1287,4 +1321,5 @@ subtest 'the query' => sub {
 };
 
 $plain->ok_healthy;
+Httpd->ok_left;
 done_testing;

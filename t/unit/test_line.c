@@ -248,7 +248,7 @@ static void let_sweep(struct fixture *f)
 static void let_not_sweep(struct fixture *f)
 {
     fcgi_stats_lock();
-    f->account->swept_at = apr_time_now();
+    f->account->swept_at = (apr_uint64_t)apr_time_now();
     fcgi_stats_unlock();
 }
 
@@ -1059,7 +1059,7 @@ static void the_dead_are_looked_for_ten_times_a_second(void **state)
     assert_placed(a);
     kill_actor(a);
     fcgi_stats_lock();
-    f->account->swept_at = apr_time_now();
+    f->account->swept_at = (apr_uint64_t)apr_time_now();
     found = fcgi_stats_sweep(f->account);
     fcgi_stats_unlock();
     assert_false(found);
@@ -1071,7 +1071,8 @@ static void the_dead_are_looked_for_ten_times_a_second(void **state)
     fcgi_stats_unlock();
     assert_true(found);
     assert_clean(f);
-    assert_true(f->account->swept_at >= now + apr_time_from_msec(100));
+    assert_true((apr_time_t)f->account->swept_at
+                >= now + apr_time_from_msec(100));
 }
 
 static void a_clock_set_back_stops_no_sweep(void **state)
@@ -1315,6 +1316,60 @@ static void many_threads_of_many_children_share_the_places(void **state)
     assert_int_equal(scene->mistakes, 0);
     assert_int_equal(scene->most, 3);
     assert_int_equal(scene->open, 0);
+    assert_clean(f);
+    munmap(scene, sizeof(*scene));
+}
+
+/* A child that keeps a connection and uses it again, all the time. */
+static pid_t fork_keeper(struct fixture *f, struct scene *scene, int rounds)
+{
+    fcgi_line line = { f->limits, f->account, NULL };
+    apr_uint32_t spot;
+    pid_t pid;
+    int good;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid) {
+        assert_true(pid > 0);
+        return pid;
+    }
+    good = fcgi_stats_join(f->pool) == APR_SUCCESS
+           && fcgi_line_enter(&line, &spot) == FCGI_LINE_PLACE;
+    __atomic_store_n(&scene->open, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&scene->rounds, 1, __ATOMIC_SEQ_CST);
+    while (good && rounds--) {
+        good = fcgi_line_keep(&line) && fcgi_line_reuse(&line);
+    }
+    __atomic_store_n(&scene->open, 0, __ATOMIC_SEQ_CST);
+    _exit(!good);
+}
+
+static void a_connection_that_is_kept_and_used_counts_once(void **state)
+{
+    struct fixture *f = *state;
+    struct scene *scene = make_scene();
+    unsigned int looks = 0;
+    int status;
+    pid_t pid;
+
+    limit(f, 1, 0, 1);
+    pid = fork_keeper(f, scene, 100000);
+    while (!__atomic_load_n(&scene->rounds, __ATOMIC_SEQ_CST)) {
+        apr_sleep(100);
+    }
+    while (__atomic_load_n(&scene->open, __ATOMIC_SEQ_CST)) {
+        fcgi_line_length length = fcgi_line_measure(f->account);
+
+        if (__atomic_load_n(&scene->open, __ATOMIC_SEQ_CST)) {
+            assert_int_equal(length.in_use + length.idle, 1);
+            looks++;
+        }
+    }
+    assert_true(looks > 100);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    sweep(f);
     assert_clean(f);
     munmap(scene, sizeof(*scene));
 }
@@ -1581,6 +1636,7 @@ int main(void)
         TEST(a_new_child_with_a_dead_ones_number_starts_clean),
         TEST(there_are_no_more_children_than_numbers),
         TEST(many_threads_of_many_children_share_the_places),
+        TEST(a_connection_that_is_kept_and_used_counts_once),
         TEST(a_child_may_be_killed_anywhere),
         TEST(an_account_is_found_by_its_name),
         TEST(the_shares_of_an_account_are_its_own),

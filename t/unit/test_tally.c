@@ -109,7 +109,7 @@ static fcgi_ended request(void)
     int span;
 
     ended.outcome = FCGI_OUTCOME_DONE;
-    ended.tries = 1;
+    ended.starts = 1;
     for (span = 0; span < FCGI_SPAN_COUNT; span++) {
         ended.spans[span] = -1;
     }
@@ -505,16 +505,16 @@ static void sent_again_and_reused_are_counted_once(void **state)
 {
     fcgi_tally *tally = new_tally();
     fcgi_ended ended = request();
-    int tries;
+    int starts;
 
     (void)state;
-    for (tries = 0; tries <= 3; tries++) {
-        ended.tries = tries;
+    for (starts = 0; starts <= 3; starts++) {
+        ended.starts = starts;
         fcgi_tally_add(tally, &ended);
-        assert_int_equal(tally->again, tries > 1 ? tries - 1 : 0);
+        assert_int_equal(tally->again, starts > 1 ? starts - 1 : 0);
         assert_int_equal(tally->reused, 0);
     }
-    ended.tries = 1;
+    ended.starts = 1;
     ended.on_reused = 1;
     fcgi_tally_add(tally, &ended);
     ended.on_reused = 2;
@@ -687,7 +687,7 @@ static void add_many(fcgi_tally *tally)
         ended.outcome =
             (fcgi_outcome)(FCGI_OUTCOME_DONE
                            + i % (FCGI_OUTCOME_COUNT - FCGI_OUTCOME_DONE));
-        ended.tries = 1 + i % 2;
+        ended.starts = 1 + i % 2;
         ended.on_reused = i % 4 == 0;
         ended.bytes_sent = i;
         ended.bytes_received = 3;
@@ -822,6 +822,23 @@ static void many_children_lose_nothing(void **state)
     munmap(tally, sizeof(*tally));
 }
 
+static void an_answer_finds_it_there(void **state)
+{
+    fcgi_tally *tally = new_tally();
+    fcgi_ended ended = request();
+
+    (void)state;
+    fcgi_tally_found(tally, 0);
+    ended.outcome = FCGI_OUTCOME_NO_CONNECT;
+    fcgi_tally_add(tally, &ended);
+    assert_int_equal(tally->gone, 1);
+    ended.outcome = FCGI_OUTCOME_DONE;
+    fcgi_tally_add(tally, &ended);
+    assert_int_equal(tally->gone, 0);
+    assert_int_equal(tally->returns, 1);
+    free(tally);
+}
+
 /* Each time it is gone all find it back, and all see that it was gone before
  * one of them says so. */
 static void *thread_that_finds(void *baton)
@@ -905,6 +922,7 @@ int main(void)
         TEST(what_is_older_is_forgotten),
         TEST(a_clock_set_back_spoils_no_count),
         TEST(coming_back_is_counted_once),
+        TEST(an_answer_finds_it_there),
         TEST(many_threads_lose_nothing),
         TEST(many_threads_begin_a_moment),
         TEST(many_children_lose_nothing),
