@@ -572,7 +572,7 @@ void fcgi_known_log(server_rec *s)
         const char *name = apr_hash_this_key(i);
 
         if (!strcmp(name, known->real_name)) { /* once, not for each link */
-            ap_log_error(APLOG_MARK, APLOG_INFO, 0, s,
+            ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, s,
                          FCGI_LOGNO("26") "backend %s", describe(pool, known));
         }
     }

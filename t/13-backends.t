@@ -223,6 +223,27 @@ subtest 'FcgiRetry' => sub {
 
 # ---- live ----
 
+subtest 'the log says at startup what was understood' => sub {
+    my $dir = Private::temp_dir('said');
+    mkdir "$dir/folder", 0755;
+    symlink "$dir/folder", "$dir/link";
+    my $httpd = Httpd->start(
+        log_level => 'warn', vars => { DIR => $dir }, config => <<'EOC');
+FcgiBackend shop @DIR@/folder/shop.sock max=3 keepalive=2 idle=5
+FcgiBackend 127.0.0.1:9
+AddHandler fcgi:shop .shop
+AddHandler fcgi:@DIR@/link/shop.sock .link
+AddHandler fcgi:@DIR@/folder/other.sock .other
+EOC
+    my @said = sort $httpd->error_log =~ /FCGI26: backend fcgi:(.*)/g;
+    is_deeply(\@said, [sort(
+        "$dir/folder/shop.sock named shop max=3 queue=100"
+        . ' queue-timeout=10000ms keepalive=2 idle=5000ms',
+        '127.0.0.1:9 ttl=60000ms', "$dir/folder/other.sock")],
+        'a line for each, at any LogLevel');
+    $httpd->leave;
+};
+
 sub tell {
     my ($c) = @_;
     my $request = $c->read_request(30) or return;
