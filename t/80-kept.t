@@ -124,11 +124,14 @@ sub send_idle {
     return $c->send($more);
 }
 
-# A request that is answered before its body is read.
+# A request that is answered before its body is read; a large one is not read
+# before the answer has arrived.
 sub answer_early {
     my ($c) = @_;
     my $request = $c->read_params(30) or return 0;
     $c->reply(words($c, $request, 1));
+    $c->wait_release('arrived', 30)
+        if $request->{params}{REQUEST_URI} =~ /spooled/;
     while (!$request->{stdin_complete}) {
         my $record = $c->read_record(30) or return 0;
         last if $record->{type} != FCGI_STDIN;
@@ -363,6 +366,7 @@ subtest 'the body is not written yet' => sub {
     my $early = $app{early};
     my $answer = post('/early/spooled', 'x' x 16_000_000);
     is($answer->status, 200, 'answered before its body was read');
+    $early->release('arrived');
     like($answer->body, qr/connection=1 nr=1/, 'the right answer');
     my $closed = $early->wait_report('closed', 10);
     is($closed->{whole}, 0, 'the connection is closed within the body');
