@@ -102,14 +102,6 @@ static int speaks(const fcgi_conn *conn, const speakers *said)
     return i < said->count;
 }
 
-/* Takes a connection out of the ring and puts it among those that ended.
- * Under the mutex. */
-static void end_conn(fcgi_conn *conn, fcgi_conn_ring *ended)
-{
-    unlink_conn(conn);
-    APR_RING_INSERT_TAIL(ended, conn, fcgi_conn, link);
-}
-
 /* True if an idle connection is to be closed. */
 static int is_over(fcgi_conn *conn, apr_time_t now, const speakers *said)
 {
@@ -136,9 +128,9 @@ static int watch_conn(fcgi_conn *conn)
     return conn->is_watched;
 }
 
-/* One look at all: closes those that are over. Returns true if any are
- * left. */
-static int look(const speakers *said)
+/* Closes all that are over, and watches the others; or, if line is given, all
+ * of that line. Returns true if any are left. */
+static int collect(const fcgi_line *line, const speakers *said)
 {
     apr_time_t now = apr_time_now();
     fcgi_conn *conn, *next;
@@ -150,8 +142,10 @@ static int look(const speakers *said)
     for (conn = APR_RING_FIRST(&idle.ring);
          conn != APR_RING_SENTINEL(&idle.ring, fcgi_conn, link); conn = next) {
         next = APR_RING_NEXT(conn, link);
-        if (is_over(conn, now, said) || !watch_conn(conn)) {
-            end_conn(conn, &ended);
+        if (line ? conn->line == line
+                 : is_over(conn, now, said) || !watch_conn(conn)) {
+            unlink_conn(conn);
+            APR_RING_INSERT_TAIL(&ended, conn, fcgi_conn, link);
         }
     }
     left = !APR_RING_EMPTY(&idle.ring, fcgi_conn, link);
@@ -183,7 +177,7 @@ static void *APR_THREAD_FUNC watch(apr_thread_t *thread, void *data)
         apr_time_t now = apr_time_now();
         int may_sleep;
 
-        if (look(&said)) {
+        if (collect(NULL, &said)) {
             last_seen = now;
         }
         may_sleep = (now < last_seen || now >= last_seen + STAY_AWAKE)
@@ -195,7 +189,7 @@ static void *APR_THREAD_FUNC watch(apr_thread_t *thread, void *data)
             last_seen = apr_time_now(); /* it was woken for one */
         }
     }
-    look(&said); /* now all are over */
+    collect(NULL, &said); /* now all are over */
     apr_atomic_set32(&idle.ended, 1);
     (void)thread;
     return NULL;
@@ -342,21 +336,9 @@ fcgi_conn *fcgi_idle_take(fcgi_line *line)
 
 void fcgi_idle_give_up(fcgi_line *line)
 {
-    fcgi_conn *conn, *next;
-    fcgi_conn_ring ended;
+    const speakers nobody = { NULL, 0 };
 
-    if (!idle.pollset) {
-        return;
+    if (idle.pollset) {
+        collect(line, &nobody);
     }
-    APR_RING_INIT(&ended, fcgi_conn, link);
-    apr_thread_mutex_lock(idle.mutex);
-    for (conn = APR_RING_FIRST(&idle.ring);
-         conn != APR_RING_SENTINEL(&idle.ring, fcgi_conn, link); conn = next) {
-        next = APR_RING_NEXT(conn, link);
-        if (conn->line == line) {
-            end_conn(conn, &ended);
-        }
-    }
-    apr_thread_mutex_unlock(idle.mutex);
-    close_all(&ended);
 }

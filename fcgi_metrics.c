@@ -35,7 +35,7 @@ static apr_uint64_t max(const fcgi_report *report)
 
 static apr_uint64_t queue(const fcgi_report *report)
 {
-    return report->limits.max ? report->limits.queue : 0;
+    return report->limits.queue;
 }
 
 static apr_uint64_t keepalive(const fcgi_report *report)
@@ -287,13 +287,14 @@ static void write_requests(request_rec *r, const fcgi_reports *reports)
                  "Requests, by how they ended.");
     for (i = 0; i < reports->count; i++) {
         const fcgi_report *report = reports->list[i];
+        const char *label = labels(r->pool, report);
 
         for (outcome = FCGI_OUTCOME_DONE; outcome < FCGI_OUTCOME_COUNT;
              outcome++) {
             ap_rprintf(r,
                        "fcgi_backend_requests_total{%s,outcome=\"%s\"} "
                        "%" APR_UINT64_T_FMT "\n",
-                       labels(r->pool, report), outcome_word(r->pool, outcome),
+                       label, outcome_word(r->pool, outcome),
                        report->tally.outcomes[outcome]);
         }
     }
@@ -363,7 +364,10 @@ static void write_percentiles(request_rec *r, const fcgi_tally *tally,
     for (span = 0; span < FCGI_SPAN_COUNT; span++) {
         const fcgi_histogram *times = &tally->spans[span];
 
-        for (i = 0; fcgi_histogram_count(times) && i < PERCENTILE_COUNT; i++) {
+        if (!fcgi_histogram_count(times)) {
+            continue;
+        }
+        for (i = 0; i < PERCENTILE_COUNT; i++) {
             ap_rprintf(
                 r, "%s%sP%d: %s\n", start, spans[span].line, percentiles[i],
                 seconds(r->pool,

@@ -465,7 +465,7 @@ static void write_table_row(request_rec *r, const fcgi_report *report)
                report->alias, report->alias[0] ? " " : "", report->name);
     write_limit(r, report->length.in_use, limits->max);
     write_limit(r, report->length.idle, limits->keepalive);
-    write_limit(r, report->length.waiting, limits->max ? limits->queue : 0);
+    write_limit(r, report->length.waiting, limits->queue);
     ap_rprintf(r,
                "<td>%" APR_UINT64_T_FMT "</td><td>%s</td>"
                "<td>%" APR_UINT64_T_FMT "</td><td>%s</td><td>%s</td>",
@@ -486,7 +486,7 @@ void fcgi_page_section(request_rec *r, const fcgi_reports *reports)
 {
     int i;
 
-    ap_rputs("<hr />\n<h2>FastCGI backends</h2>\n<table border=\"1\"><tr>"
+    ap_rputs("<table border=\"1\"><tr>"
              "<th>Backend</th><th>In use</th><th>Idle</th><th>In line</th>"
              "<th>Requests</th><th>Not done</th><th>Restarts survived</th>"
              "<th>Sent</th><th>Received</th><th>Wait, median / 99&nbsp;%</th>"

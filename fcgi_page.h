@@ -15,7 +15,7 @@
  * do not. */
 void fcgi_page_whole(request_rec *r, const fcgi_reports *reports, int refresh);
 
-/* Writes a section for mod_status's page. */
+/* Writes a section of mod_status's page, below its heading. */
 void fcgi_page_section(request_rec *r, const fcgi_reports *reports);
 
 #endif

@@ -32,17 +32,26 @@ static const char *printable(apr_pool_t *pool, const char *name)
     return copy;
 }
 
+/* NULL if the configuration's backend of that name has another account: it was
+ * known by another path when httpd started. */
 static const fcgi_report *report_of(apr_pool_t *pool, fcgi_account *account)
 {
-    fcgi_report *report = apr_pcalloc(pool, sizeof(*report));
     const char *alias;
     const fcgi_backend *backend = fcgi_known_of_account(account->name, &alias);
+    fcgi_report *report;
 
+    if (backend && backend->line->account != account) {
+        return NULL;
+    }
+    report = apr_pcalloc(pool, sizeof(*report));
     report->name = printable(pool, backend ? backend->name : account->name);
     report->alias = alias ? alias : "";
     report->is_known = backend != NULL;
     if (backend) {
         report->limits = backend->line->limits;
+    }
+    if (!report->limits.max) {
+        report->limits.queue = 0; /* there is no line */
     }
     report->length = fcgi_line_measure(account);
     /* word by word; numbers that change meanwhile are old or new */
@@ -56,16 +65,6 @@ static int is_shown(const fcgi_report *report)
 {
     return report->is_known || report->length.in_use || report->length.idle
            || fcgi_tally_requests(&report->tally);
-}
-
-/* True if the configuration's backend of that name has another account: it
- * was known by another path when httpd started. */
-static int is_outdated(const fcgi_account *account)
-{
-    const char *alias;
-    const fcgi_backend *backend = fcgi_known_of_account(account->name, &alias);
-
-    return backend && backend->line->account != account;
 }
 
 static int compare(const void *one, const void *other)
@@ -88,7 +87,7 @@ fcgi_reports *fcgi_report_all(apr_pool_t *pool)
     for (i = 0; (account = fcgi_stats_account(i)); i++) {
         const fcgi_report *report = report_of(pool, account);
 
-        if (is_shown(report) && !is_outdated(account)) {
+        if (report && is_shown(report)) {
             APR_ARRAY_PUSH(list, const fcgi_report *) = report;
         }
     }

@@ -119,9 +119,11 @@ int fcgi_status_section(request_rec *r, int flags)
 
     if (flags & AP_STATUS_SHORT) {
         fcgi_metrics_lines(r, reports);
+        return OK;
     }
-    else if (flags & AP_STATUS_NOTABLE) {
-        ap_rputs("<hr />\n<h2>FastCGI backends</h2>\n<pre>", r);
+    ap_rputs("<hr />\n<h2>FastCGI backends</h2>\n", r);
+    if (flags & AP_STATUS_NOTABLE) {
+        ap_rputs("<pre>", r);
         fcgi_metrics_lines(r, reports);
         ap_rputs("</pre>\n", r);
     }

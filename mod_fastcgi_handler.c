@@ -92,7 +92,8 @@ static const policy policies[FCGI_OUTCOME_COUNT] = {
  * share one line a second: there may be thousands while an application is
  * down.
  */
-static void log_failure(const fcgi_exchange *ex, const policy *how)
+static void log_failure(const fcgi_exchange *ex, const policy *how,
+                        apr_interval_time_t took)
 {
     const fcgi_result *result = &ex->result;
     int level = how->level;
@@ -110,9 +111,8 @@ static void log_failure(const fcgi_exchange *ex, const policy *how)
                   how->id, ex->backend->name,
                   fcgi_outcome_name(result->outcome),
                   fcgi_phase_name(result->phase), result->why,
-                  apr_time_as_msec(apr_time_now() - ex->started),
-                  fcgi_exchange_sent(ex), ex->bytes_in, ex->tries,
-                  ex->r->filename ? ex->r->filename : ex->r->uri,
+                  apr_time_as_msec(took), fcgi_exchange_sent(ex), ex->bytes_in,
+                  ex->tries, ex->r->filename ? ex->r->filename : ex->r->uri,
                   others ? apr_psprintf(ex->r->pool,
                                         "; %u more requests got no "
                                         "connection since the last such line",
@@ -128,7 +128,7 @@ static void set_note(request_rec *r, const char *name, apr_int64_t number)
 
 /* For the access log; docs/monitoring.rst lists them. Times are in
  * microseconds. */
-static void set_notes(const fcgi_exchange *ex)
+static void set_notes(const fcgi_exchange *ex, apr_interval_time_t took)
 {
     request_rec *r = ex->r;
 
@@ -137,7 +137,7 @@ static void set_notes(const fcgi_exchange *ex)
     set_note(r, "fcgi-tries", ex->tries);
     set_note(r, "fcgi-queue", ex->waits.queue);
     set_note(r, "fcgi-connect", ex->waits.connect);
-    set_note(r, "fcgi-total", apr_time_now() - ex->started);
+    set_note(r, "fcgi-total", took);
     set_note(r, "fcgi-bytes-out", fcgi_exchange_sent(ex));
     set_note(r, "fcgi-bytes-in", ex->bytes_in);
     if (ex->first_byte_at) {
@@ -149,7 +149,7 @@ static void set_notes(const fcgi_exchange *ex)
 }
 
 /* For the backend's account. */
-static void count(const fcgi_exchange *ex)
+static void count(const fcgi_exchange *ex, apr_interval_time_t took)
 {
     apr_interval_time_t no_time = -1;
     fcgi_ended ended = { 0 };
@@ -163,8 +163,7 @@ static void count(const fcgi_exchange *ex)
         ex->tries ? ex->waits.queue + ex->waits.connect : no_time;
     ended.spans[FCGI_SPAN_FIRST_BYTE] =
         ex->first_byte_at ? ex->first_byte_at - ex->started : no_time;
-    ended.spans[FCGI_SPAN_TOTAL] =
-        ex->tries ? apr_time_now() - ex->started : no_time;
+    ended.spans[FCGI_SPAN_TOTAL] = ex->tries ? took : no_time;
     fcgi_backend_count(ex->backend, &ended);
 }
 
@@ -245,20 +244,21 @@ static int conclude(fcgi_exchange *ex)
     fcgi_outcome outcome = ex->result.outcome;
     const fcgi_response *response = ex->response;
     const policy *how = &policies[outcome];
+    apr_interval_time_t took = apr_time_now() - ex->started;
 
-    set_notes(ex);
-    count(ex);
-    ap_log_rerror(
-        APLOG_MARK, APLOG_TRACE4, 0, ex->r,
-        "%s: %s, after %" APR_TIME_T_FMT " us, %" APR_OFF_T_FMT
-        " bytes to and %" APR_OFF_T_FMT " bytes from the application",
-        ex->backend->name, fcgi_outcome_name(outcome),
-        apr_time_now() - ex->started, fcgi_exchange_sent(ex), ex->bytes_in);
+    set_notes(ex, took);
+    count(ex, took);
+    ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
+                  "%s: %s, after %" APR_TIME_T_FMT " us, %" APR_OFF_T_FMT
+                  " bytes to and %" APR_OFF_T_FMT
+                  " bytes from the application",
+                  ex->backend->name, fcgi_outcome_name(outcome), took,
+                  fcgi_exchange_sent(ex), ex->bytes_in);
     if (outcome == FCGI_OUTCOME_DONE && !response->filters_failed) {
         return conclude_done(ex);
     }
     if (outcome != FCGI_OUTCOME_DONE) {
-        log_failure(ex, how);
+        log_failure(ex, how, took);
     }
     if (ex->r->connection->aborted
         || (outcome == FCGI_OUTCOME_CLIENT_GONE

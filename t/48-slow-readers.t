@@ -92,9 +92,11 @@ EOC
 my ($http, $https) = ('http://127.0.0.1:' . $httpd->port,
                       'https://127.0.0.1:' . $httpd->tls_port);
 
+# Open files of the spool, of this test's httpd or another.
 sub held_files {
+    my ($of) = (@_, $httpd);
     return grep { m{^\Q$spool\E/.* \(deleted\)$} }
-        map { readlink // () } map { glob "/proc/$_/fd/*" } $httpd->pids;
+        map { readlink // () } map { glob "/proc/$_/fd/*" } $of->pids;
 }
 
 # A client that has asked, and does not read.
@@ -250,9 +252,7 @@ EOC
     }
     alarm 0;
     is($got, $lines, 'each line arrives, and in time');
-    my @files = grep { m{^\Q$spool\E/.* \(deleted\)$} }
-        map { readlink // () } map { glob "/proc/$_/fd/*" } $httpd->pids;
-    cmp_ok(scalar @files, '<', 20, 'with few open files');
+    cmp_ok(scalar(my @files = held_files($httpd)), '<', 20, 'with few open files');
     $httpd->ok_healthy;
 };
 
