@@ -56,22 +56,7 @@ my ($status, $output) = Private::run(
     Private::spew("$build/observer.c", $OBSERVER), '-ldl');
 die $output if $status;
 
-# Several children that each serve several, and room for those that end.
-my $SEVERAL = $THREADED ? <<'THREADS' : <<'PREFORK';
-StartServers 3
-ServerLimit 12
-ThreadLimit 64
-ThreadsPerChild 4
-MinSpareThreads 12
-MaxSpareThreads 12
-MaxRequestWorkers 12
-THREADS
-StartServers 10
-ServerLimit 40
-MinSpareServers 8
-MaxSpareServers 16
-MaxRequestWorkers 20
-PREFORK
+my $SEVERAL = Httpd::several(4);
 
 # ---- the application ----
 

@@ -16,7 +16,6 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $HEAD = "Content-Type: text/plain\r\n\r\n";
-my $THREADED = Httpd::mpm() ne 'prefork';
 my $PATIENCE = 20;
 my $PROMTOOL = (grep { -x } map { "$_/promtool" } split /:/, $ENV{PATH})[0];
 
@@ -45,22 +44,7 @@ my %SPANS = (wait => ['Wait', 'wait_seconds'],
              first_byte => ['FirstByte', 'first_byte_seconds'],
              total => ['Total', 'request_seconds']);
 
-# Several children that each serve several, and room for those that end.
-my $SEVERAL = $THREADED ? <<'THREADS' : <<'PREFORK';
-StartServers 3
-ServerLimit 12
-ThreadLimit 64
-ThreadsPerChild 6
-MinSpareThreads 18
-MaxSpareThreads 18
-MaxRequestWorkers 18
-THREADS
-StartServers 10
-ServerLimit 40
-MinSpareServers 8
-MaxSpareServers 16
-MaxRequestWorkers 20
-PREFORK
+my $SEVERAL = Httpd::several(6);
 
 # ---- asking for the status ----
 

@@ -25,7 +25,8 @@
 #     files        { path below DocumentRoot => text or [text, mode] }
 #     vars         { NAME => what @NAME@ stands for }
 #     env          { name => value } of the httpd process
-#     mpm          lines that replace the numbers of processes and threads
+#     mpm          lines that replace the numbers of processes and threads;
+#                  Httpd::several($threads) gives some
 #     log_level    'info'
 #     access_format  LogFormat of the access log
 #     tls          1: a virtual host with a certificate on tls_port, with the
@@ -216,6 +217,28 @@ sub built_in {
 }
 
 sub mpm { return $ENV{MPM} || 'event' }
+
+# For the option mpm: several children of so many threads each, and room for
+# those that end.
+sub several {
+    my ($threads) = @_;
+    my $all = 3 * $threads;
+    return mpm() eq 'prefork' ? <<'PREFORK' : <<"THREADS";
+StartServers 10
+ServerLimit 40
+MinSpareServers 8
+MaxSpareServers 16
+MaxRequestWorkers 20
+PREFORK
+StartServers 3
+ServerLimit 12
+ThreadLimit 64
+ThreadsPerChild $threads
+MinSpareThreads $all
+MaxSpareThreads $all
+MaxRequestWorkers $all
+THREADS
+}
 
 # As root, httpd serves as www-data, as it does in earnest.
 sub process {
