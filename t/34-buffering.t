@@ -423,8 +423,7 @@ subtest 'a crash leaves nothing' => sub {
     ok(wait_held($spool, 900_000), 'a body is in a file');
     my ($fd) = held_files($spool);
     my ($pid) = $fd =~ m{^/proc/(\d+)/};
-    kill 'KILL', $pid;
-    ok(Private::wait_until(10, sub { !-e "/proc/$pid/fd" }), 'killed');
+    ok($httpd->kill_children($pid), 'killed');
     is_deeply([visible($spool)], [], 'nothing is there');
     ok(Private::wait_until(10, sub {
         my $answer = eval { Client->get($httpd->port, '/app') };

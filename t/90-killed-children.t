@@ -231,7 +231,8 @@ sub kill_without_heirs {
     my @pids;
     Private::wait_until(20, sub { (@pids = living($httpd)) >= 4 });
     kill 'STOP', $httpd->pid;
-    kill 'KILL', (shuffle @pids)[0 .. @pids / 2 - 1];
+    $httpd->kill_children((shuffle @pids)[0 .. @pids / 2 - 1])
+        or diag 'not all are over';
     my $gone = grep { $_->at_eof(0.5) } @slow;
     my @status = map { Client->get($httpd->port, '/app?hold=0')->status }
         1 .. $gone;

@@ -44,6 +44,8 @@
 #     wait_for_log($regex, $seconds)   for the error log; true if it matches
 #     wait_for_access($regex, $seconds)   the same for the access log
 #     pids         of the child processes
+#     kill_children(@pids)   kills these outright, and waits until they are
+#                  over; true if they are
 #     graceful     reloads, waits until the new configuration serves
 #     stop         ends the server; its logs stay until the object goes
 #     healthy      whether no child crashed and no sanitizer spoke so far
@@ -360,6 +362,21 @@ sub pids {
     my ($self) = @_;
     my $children = "/proc/$self->{pid}/task/$self->{pid}/children";
     return split ' ', Private::slurp($children);
+}
+
+# A process that is killed may take one more connection, which dies with it,
+# until the last of its threads is gone.
+sub kill_children {
+    my ($self, @pids) = @_;
+    kill 'KILL', @pids;
+    return Private::wait_until(10, sub { !grep { !is_over($_) } @pids });
+}
+
+# True if no thread of a process is left, buried or not.
+sub is_over {
+    my ($pid) = @_;
+    my $stat = Private::slurp("/proc/$pid/stat");
+    return $stat eq '' || $stat =~ /\) Z (?:\S+ ){16}1 /;
 }
 
 sub graceful {
