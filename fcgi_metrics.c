@@ -10,111 +10,82 @@
 
 #include <http_protocol.h>
 
-/* One number of a report. */
-typedef apr_uint64_t number(const fcgi_report *report);
-
-static apr_uint64_t in_use(const fcgi_report *report)
-{
-    return report->length.in_use;
-}
-
-static apr_uint64_t idle(const fcgi_report *report)
-{
-    return report->length.idle;
-}
-
-static apr_uint64_t waiting(const fcgi_report *report)
-{
-    return report->length.waiting;
-}
-
-static apr_uint64_t max(const fcgi_report *report)
-{
-    return report->limits.max;
-}
-
-static apr_uint64_t queue(const fcgi_report *report)
-{
-    return report->limits.queue;
-}
-
-static apr_uint64_t keepalive(const fcgi_report *report)
-{
-    return report->limits.keepalive;
-}
-
-static apr_uint64_t requests(const fcgi_report *report)
-{
-    return fcgi_tally_requests(&report->tally);
-}
-
-static apr_uint64_t failed(const fcgi_report *report)
-{
-    return fcgi_tally_failed(&report->tally);
-}
-
-static apr_uint64_t again(const fcgi_report *report)
-{
-    return report->tally.again;
-}
-
-static apr_uint64_t reused(const fcgi_report *report)
-{
-    return report->tally.reused;
-}
-
-static apr_uint64_t returns(const fcgi_report *report)
-{
-    return report->tally.returns;
-}
-
-static apr_uint64_t bytes_sent(const fcgi_report *report)
-{
-    return report->tally.bytes_sent;
-}
-
-static apr_uint64_t bytes_received(const fcgi_report *report)
-{
-    return report->tally.bytes_received;
-}
-
 /* The numbers that all forms have. */
-static const struct metric {
+typedef enum metric {
+    IN_USE,
+    IDLE,
+    WAITING,
+    MAX,
+    QUEUE,
+    KEEPALIVE,
+    REQUESTS,
+    FAILED,
+    AGAIN,
+    REUSED,
+    RETURNS,
+    BYTES_SENT,
+    BYTES_RECEIVED,
+    METRIC_COUNT
+} metric;
+
+static apr_uint64_t value_of(const fcgi_report *report, metric which)
+{
+    const fcgi_tally *tally = &report->tally;
+    const apr_uint64_t values[METRIC_COUNT] = {
+        [IN_USE] = report->length.in_use,
+        [IDLE] = report->length.idle,
+        [WAITING] = report->length.waiting,
+        [MAX] = report->limits.max,
+        [QUEUE] = report->limits.queue,
+        [KEEPALIVE] = report->limits.keepalive,
+        [REQUESTS] = fcgi_tally_requests(tally),
+        [FAILED] = fcgi_tally_failed(tally),
+        [AGAIN] = tally->again,
+        [REUSED] = tally->reused,
+        [RETURNS] = tally->returns,
+        [BYTES_SENT] = tally->bytes_sent,
+        [BYTES_RECEIVED] = tally->bytes_received,
+    };
+
+    return values[which];
+}
+
+/* How each form names them. */
+static const struct form {
     const char *json;
     const char *line;       /* of ?auto */
     const char *prometheus; /* behind "fcgi_backend_"; NULL: it has more */
     const char *type;       /* of Prometheus */
     const char *help;
-    number *value;
-} metrics[] = {
-    { "in_use", "InUse", "connections_in_use", "gauge",
-      "Connections that carry a request or are being made.", in_use },
-    { "idle", "Idle", "connections_idle", "gauge",
-      "Connections kept for the next request.", idle },
-    { "waiting", "Waiting", "requests_waiting", "gauge",
-      "Requests in line for a connection.", waiting },
-    { "max", "Max", "connections_max", "gauge",
-      "Connections allowed at a time, 0 for any number.", max },
-    { "queue", "Queue", "requests_waiting_max", "gauge",
-      "Requests allowed in line.", queue },
-    { "keepalive", "KeepAlive", "connections_idle_max", "gauge",
-      "Idle connections allowed.", keepalive },
-    { "requests", "Requests", NULL, NULL, NULL, requests },
-    { "failed", "Failed", "requests_failed_total", "counter",
-      "Requests that failed and not through their client.", failed },
-    { "sent_again", "SentAgain", "requests_sent_again_total", "counter",
-      "Requests that were sent once more.", again },
-    { "reused", "Reused", "requests_reused_total", "counter",
-      "Requests on a connection that had been kept.", reused },
-    { "returns", "Returns", "returns_total", "counter",
-      "How often the application came back after it was not there.", returns },
-    { "bytes_sent", "BytesSent", "sent_bytes_total", "counter",
-      "Bytes to the application.", bytes_sent },
-    { "bytes_received", "BytesReceived", "received_bytes_total", "counter",
-      "Bytes from the application.", bytes_received },
+} forms[METRIC_COUNT] = {
+    [IN_USE] = { "in_use", "InUse", "connections_in_use", "gauge",
+                 "Connections that carry a request or are being made." },
+    [IDLE] = { "idle", "Idle", "connections_idle", "gauge",
+               "Connections kept for the next request." },
+    [WAITING] = { "waiting", "Waiting", "requests_waiting", "gauge",
+                  "Requests in line for a connection." },
+    [MAX] = { "max", "Max", "connections_max", "gauge",
+              "Connections allowed at a time, 0 for any number." },
+    [QUEUE] = { "queue", "Queue", "requests_waiting_max", "gauge",
+                "Requests allowed in line." },
+    [KEEPALIVE] = { "keepalive", "KeepAlive", "connections_idle_max", "gauge",
+                    "Idle connections allowed." },
+    [REQUESTS] = { "requests", "Requests", NULL, NULL, NULL },
+    [FAILED] = { "failed", "Failed", "requests_failed_total", "counter",
+                 "Requests that failed and not through their client." },
+    [AGAIN] = { "sent_again", "SentAgain", "requests_sent_again_total",
+                "counter", "Requests that were sent once more." },
+    [REUSED] = { "reused", "Reused", "requests_reused_total", "counter",
+                 "Requests on a connection that had been kept." },
+    [RETURNS] = { "returns", "Returns", "returns_total", "counter",
+                  "How often the application came back after it was not "
+                  "there." },
+    [BYTES_SENT] = { "bytes_sent", "BytesSent", "sent_bytes_total", "counter",
+                     "Bytes to the application." },
+    [BYTES_RECEIVED] = { "bytes_received", "BytesReceived",
+                         "received_bytes_total", "counter",
+                         "Bytes from the application." },
 };
-
-#define METRIC_COUNT (sizeof(metrics) / sizeof(metrics[0]))
 
 static const struct span {
     const char *json;
@@ -214,15 +185,15 @@ static void write_history(request_rec *r, const fcgi_tally *tally,
 static void write_backend(request_rec *r, const fcgi_report *report,
                           apr_time_t at)
 {
-    unsigned int i;
+    metric which;
     int span;
 
     ap_rprintf(r, "{\"backend\":\"%s\",\"name\":\"%s\",\"configured\":%s,",
                report->name, report->alias,
                report->is_known ? "true" : "false");
-    for (i = 0; i < METRIC_COUNT; i++) {
-        ap_rprintf(r, "\"%s\":%" APR_UINT64_T_FMT ",", metrics[i].json,
-                   metrics[i].value(report));
+    for (which = 0; which < METRIC_COUNT; which++) {
+        ap_rprintf(r, "\"%s\":%" APR_UINT64_T_FMT ",", forms[which].json,
+                   value_of(report, which));
     }
     write_outcomes(r, &report->tally);
     ap_rputs(",\"latency\":{", r);
@@ -266,16 +237,17 @@ static const char *labels(apr_pool_t *pool, const fcgi_report *report)
 }
 
 static void write_metric(request_rec *r, const fcgi_reports *reports,
-                         const struct metric *metric)
+                         metric which)
 {
+    const struct form *form = &forms[which];
     int i;
 
-    begin_family(r, apr_pstrcat(r->pool, "backend_", metric->prometheus, NULL),
-                 metric->type, metric->help);
+    begin_family(r, apr_pstrcat(r->pool, "backend_", form->prometheus, NULL),
+                 form->type, form->help);
     for (i = 0; i < reports->count; i++) {
         ap_rprintf(r, "fcgi_backend_%s{%s} %" APR_UINT64_T_FMT "\n",
-                   metric->prometheus, labels(r->pool, reports->list[i]),
-                   metric->value(reports->list[i]));
+                   form->prometheus, labels(r->pool, reports->list[i]),
+                   value_of(reports->list[i], which));
     }
 }
 
@@ -326,7 +298,7 @@ static void write_buckets(request_rec *r, const fcgi_report *report,
 
 void fcgi_metrics_prometheus(request_rec *r, const fcgi_reports *reports)
 {
-    unsigned int i;
+    metric which;
     int span, j;
 
     begin_family(r, "accounts_start_time_seconds", "gauge",
@@ -337,9 +309,9 @@ void fcgi_metrics_prometheus(request_rec *r, const fcgi_reports *reports)
                  "Restarts of httpd since then.");
     ap_rprintf(r, "fcgi_accounts_restarts_total %u\n", reports->life.restarts);
     write_requests(r, reports);
-    for (i = 0; i < METRIC_COUNT; i++) {
-        if (metrics[i].prometheus) {
-            write_metric(r, reports, &metrics[i]);
+    for (which = 0; which < METRIC_COUNT; which++) {
+        if (forms[which].prometheus) {
+            write_metric(r, reports, which);
         }
     }
     for (span = 0; span < FCGI_SPAN_COUNT; span++) {
@@ -379,14 +351,14 @@ static void write_percentiles(request_rec *r, const fcgi_tally *tally,
 static void write_lines(request_rec *r, const fcgi_report *report, int index)
 {
     const char *start = apr_psprintf(r->pool, "FcgiBackend[%d]", index);
-    unsigned int i;
+    metric which;
     int outcome;
 
     ap_rprintf(r, "%sAddress: %s\n%sName: %s\n", start, report->name, start,
                report->alias);
-    for (i = 0; i < METRIC_COUNT; i++) {
-        ap_rprintf(r, "%s%s: %" APR_UINT64_T_FMT "\n", start, metrics[i].line,
-                   metrics[i].value(report));
+    for (which = 0; which < METRIC_COUNT; which++) {
+        ap_rprintf(r, "%s%s: %" APR_UINT64_T_FMT "\n", start,
+                   forms[which].line, value_of(report, which));
     }
     for (outcome = FCGI_OUTCOME_DONE; outcome < FCGI_OUTCOME_COUNT;
          outcome++) {
