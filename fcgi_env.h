@@ -21,10 +21,11 @@ typedef struct fcgi_params {
 /*
  * Decides what the script is and what its PATH_INFO (RFC 3875, 4.1.5 and
  * 4.1.13). A regular file is a script, as core's directory walk found it, if
- * its URL has the handler without what follows its name, too. FcgiScript Auto: where there is no file, a handler
- * set in a Location makes a virtual script of the Location's path; any other
- * handler gives 404. File: never. Virtual: always, below a Location. Sets
- * r->filename and r->path_info for a virtual script.
+ * its URL has the handler without what follows its name, too. FcgiScript
+ * Auto: where there is no file, a handler set in a Location makes a virtual
+ * script of the Location's path; any other handler gives 404. File: never.
+ * Virtual: always, below a Location. Sets r->filename and r->path_info for a
+ * virtual script.
  *
  * Returns OK, with *location NULL for a file or the virtual script's name
  * ("" for the root); or HTTP_NOT_FOUND, with *why saying the reason.

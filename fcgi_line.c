@@ -4,10 +4,10 @@
  * fcgi_line.c - places and the line for them; the contract is in fcgi_line.h.
  *
  * With max everything happens under the lock of the shared memory, and every
- * line is served by whoever changes something: call_next() is the one place where a
- * turn is given. A process may be killed between any two instructions: each
- * write to what another child owns is a single word, and what a child has is
- * the sum of what it wrote itself.
+ * line is served by whoever changes something: call_next() is the one place
+ * where a turn is given. A process may be killed between any two
+ * instructions: each write to what another child owns is a single word, and
+ * what a child has is the sum of what it wrote itself.
  */
 #include "fcgi_line.h"
 
@@ -248,17 +248,22 @@ fcgi_line_state fcgi_line_leave(fcgi_line *line, apr_uint32_t spot,
     return state;
 }
 
-void fcgi_line_free(fcgi_line *line)
+/* One less of what this child counts there. */
+static void give_back(fcgi_line *line, apr_uint32_t *count)
 {
-    if (!line->account) {
-        return;
-    }
     lock_places(line);
-    apr_atomic_dec32(&mine(line)->in_use);
+    apr_atomic_dec32(count);
     if (line->limits.max) {
         call_next(line);
     }
     unlock_places(line);
+}
+
+void fcgi_line_free(fcgi_line *line)
+{
+    if (line->account) {
+        give_back(line, &mine(line)->in_use);
+    }
 }
 
 int fcgi_line_hand_on(fcgi_line *line, void *conn)
@@ -350,12 +355,7 @@ int fcgi_line_reuse(fcgi_line *line)
 
 void fcgi_line_drop(fcgi_line *line)
 {
-    lock_places(line);
-    apr_atomic_dec32(&mine(line)->idle);
-    if (line->limits.max) {
-        call_next(line);
-    }
-    unlock_places(line);
+    give_back(line, &mine(line)->idle);
 }
 
 void fcgi_line_press(fcgi_line *line)

@@ -17,10 +17,10 @@
 /* One backend. */
 typedef struct fcgi_report {
     const char *name;   /* its address; what is not printable ASCII, or
-                             * would have to be quoted in HTML, JSON or
-                             * Prometheus text, is written as %XX */
+                         * would have to be quoted in HTML, JSON or
+                         * Prometheus text, is written as %XX */
     const char *alias;  /* FcgiBackend's name for it, or ""; letters,
-                             * digits, "-_." */
+                         * digits, "-_." */
     int is_known;       /* the configuration names it */
     fcgi_limits limits; /* 0: none; of one that is not known, none */
     fcgi_line_length length;

@@ -59,8 +59,8 @@ apr_status_t fcgi_spool_take(fcgi_spool *spool, apr_bucket_brigade *bb,
 apr_status_t fcgi_spool_copy(fcgi_spool *spool, apr_bucket_brigade *bb,
                              apr_off_t from, apr_off_t max);
 
-/* As fcgi_spool_take(), for httpd's output filters: the file buckets have handles of
- * their own, which a filter may set aside in its own pool. */
+/* As fcgi_spool_take(), for httpd's output filters: the file buckets have
+ * handles of their own, which a filter may set aside in its own pool. */
 apr_status_t fcgi_spool_give(fcgi_spool *spool, apr_bucket_brigade *bb,
                              apr_off_t max);
 

@@ -252,7 +252,8 @@ EOC
     }
     alarm 0;
     is($got, $lines, 'each line arrives, and in time');
-    cmp_ok(scalar(my @files = held_files($httpd)), '<', 20, 'with few open files');
+    cmp_ok(scalar(my @files = held_files($httpd)), '<', 20,
+           'with few open files');
     $httpd->ok_healthy;
 };
 

@@ -181,6 +181,17 @@ static int tell(const struct actor *actor, verb verb)
     return ask(actor, (struct order){ .verb = verb }).value;
 }
 
+/* fork(), with nothing of the output in both. */
+static pid_t fork_child(void)
+{
+    pid_t pid;
+
+    fflush(NULL);
+    pid = fork();
+    assert_true(pid >= 0);
+    return pid;
+}
+
 /* Starts a child; it may have failed to join. */
 static struct actor *fork_actor(struct fixture *f, struct answer *joined)
 {
@@ -191,9 +202,7 @@ static struct actor *fork_actor(struct fixture *f, struct answer *joined)
         assert_true(++actor < f->actors + ACTORS);
     }
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-    fflush(NULL);
-    actor->pid = fork();
-    assert_true(actor->pid >= 0);
+    actor->pid = fork_child();
     if (actor->pid == 0) {
         for (i = 0; i < ACTORS; i++) {
             if (f->actors[i].pid) {
@@ -1267,13 +1276,10 @@ static pid_t fork_players(struct fixture *f, struct scene *scene, int rounds,
 {
     struct player players[THREADS];
     fcgi_line line = { f->limits, f->account, NULL };
-    pid_t pid;
+    pid_t pid = fork_child();
     int i;
 
-    fflush(NULL);
-    pid = fork();
     if (pid) {
-        assert_true(pid > 0);
         return pid;
     }
     line.handed = calloc(FCGI_LINE_MAX, sizeof(*line.handed));
@@ -1325,13 +1331,10 @@ static pid_t fork_keeper(struct fixture *f, struct scene *scene, int rounds)
 {
     fcgi_line line = { f->limits, f->account, NULL };
     apr_uint32_t spot;
-    pid_t pid;
+    pid_t pid = fork_child();
     int good;
 
-    fflush(NULL);
-    pid = fork();
     if (pid) {
-        assert_true(pid > 0);
         return pid;
     }
     good = fcgi_stats_join(f->pool) == APR_SUCCESS
