@@ -197,7 +197,7 @@ static apr_status_t look_up(const fcgi_address *address, apr_pool_t *pool,
 static apr_status_t recall(fcgi_resolved *resolved, apr_pool_t *pool,
                            apr_sockaddr_t **first)
 {
-    apr_time_t now = apr_time_now();
+    fcgi_instant now = fcgi_clock_now();
     apr_status_t rv = APR_SUCCESS;
 
     *first = NULL;
@@ -223,7 +223,7 @@ static void learn(fcgi_resolved *resolved, apr_pool_t *own,
     old = resolved->pool;
     resolved->pool = own;
     resolved->first = found;
-    resolved->expires = apr_time_now() + resolved->ttl;
+    resolved->expires = fcgi_clock_now() + resolved->ttl;
     apr_thread_mutex_unlock(memory);
     if (old) {
         apr_pool_destroy(old);
@@ -253,7 +253,7 @@ static apr_status_t ask(const fcgi_address *address, apr_pool_t *pool,
     if (resolved->first) {
         rv = apr_sockaddr_info_copy(first, resolved->first, pool);
     }
-    resolved->expires = apr_time_now() + ASKING;
+    resolved->expires = fcgi_clock_now() + ASKING;
     apr_thread_mutex_unlock(memory);
     return rv;
 }

@@ -11,14 +11,16 @@
 #include <apr_network_io.h>
 #include <apr_pools.h>
 
+#include "fcgi_clock.h"
+
 /* What a handler name of ours starts with. */
 #define FCGI_HANDLER_PREFIX "fcgi:"
 
 /* What a host name was found to be, for all requests of this process. */
 typedef struct fcgi_resolved {
     apr_interval_time_t ttl; /* how long that is believed */
-    apr_time_t expires;
-    apr_time_t asked;      /* when the resolver was asked last */
+    fcgi_instant expires;
+    fcgi_instant asked;    /* when the resolver was asked last */
     apr_sockaddr_t *first; /* NULL: nothing yet */
     apr_pool_t *pool;      /* of first */
 } fcgi_resolved;

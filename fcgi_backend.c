@@ -62,7 +62,7 @@ static void fail(fcgi_result *result, fcgi_outcome outcome, fcgi_phase phase,
     result->why = why;
 }
 
-apr_time_t fcgi_backend_press_time(const fcgi_conn *conn)
+fcgi_instant fcgi_backend_press_time(const fcgi_conn *conn)
 {
     return !conn->reused && !conn->pressing ? conn->used_at + BUSY : 0;
 }
@@ -120,13 +120,13 @@ static void waste_turn(fcgi_line *line, fcgi_conn *handed)
 }
 
 /* Why waiting in line is over; PENDING: it is not. */
-static fcgi_outcome look_up(const fcgi_backend *backend, apr_time_t since,
+static fcgi_outcome look_up(const fcgi_backend *backend, fcgi_instant since,
                             const fcgi_patience *patience)
 {
     if (patience->pause(patience->baton, 0) != APR_SUCCESS) {
         return FCGI_OUTCOME_CLIENT_GONE;
     }
-    return !patience->once && apr_time_now() - since < backend->queue_timeout
+    return !patience->once && fcgi_clock_now() - since < backend->queue_timeout
                ? FCGI_OUTCOME_PENDING
                : FCGI_OUTCOME_NO_PLACE;
 }
@@ -139,7 +139,7 @@ static fcgi_conn *stand_in_line(const fcgi_backend *backend, fcgi_conn *conn,
 {
     fcgi_outcome outcome = FCGI_OUTCOME_PENDING;
     fcgi_line_state state = FCGI_LINE_WAITING;
-    apr_time_t since = apr_time_now();
+    fcgi_instant since = fcgi_clock_now();
     void *handed = NULL;
 
     while (state == FCGI_LINE_WAITING && outcome == FCGI_OUTCOME_PENDING) {
@@ -214,7 +214,7 @@ static void say_tried(fcgi_result *result, apr_pool_t *pool, int attempts,
 /* How long attempts to connect may take in all, from now on. */
 static apr_interval_time_t connect_time(const fcgi_patience *patience)
 {
-    apr_interval_time_t left = patience->until - apr_time_now();
+    apr_interval_time_t left = patience->until - fcgi_clock_now();
     apr_interval_time_t time =
         patience->once ? LAST_ATTEMPT : patience->connect;
 
@@ -268,19 +268,19 @@ static int connect_conn(const fcgi_backend *backend, fcgi_conn *conn,
 {
     apr_interval_time_t limit = connect_time(patience);
     apr_interval_time_t pause = PAUSE_FIRST, tried = 0;
-    apr_time_t since = apr_time_now();
+    fcgi_instant since = fcgi_clock_now();
     int attempts = 0;
 
     while (try_to_connect(backend, conn, limit - tried, pool, result)
            != APR_SUCCESS) {
         attempts++;
-        tried = apr_time_now() - since;
+        tried = fcgi_clock_now() - since;
         if (!may_try_again(patience, tried, limit - tried, pause, result)) {
             say_tried(result, pool, attempts, patience);
             return 0;
         }
         pause = pause * 2 < PAUSE_LAST ? pause * 2 : PAUSE_LAST;
-        tried = apr_time_now() - since;
+        tried = fcgi_clock_now() - since;
         if (tried > limit - LAST_ATTEMPT) {
             tried = limit - LAST_ATTEMPT;
         }
@@ -309,7 +309,7 @@ static int connect_pressing(const fcgi_backend *backend, fcgi_conn *conn,
                             apr_pool_t *pool, fcgi_patience *patience,
                             fcgi_result *result)
 {
-    apr_time_t since = apr_time_now();
+    fcgi_instant since = fcgi_clock_now();
     int stood = conn->pressing, connected;
 
     fcgi_backend_press(conn);
@@ -317,7 +317,7 @@ static int connect_pressing(const fcgi_backend *backend, fcgi_conn *conn,
     if (connected && !stood) {
         fcgi_backend_unpress(conn); /* a worker may be at it already */
     }
-    patience->waits.connect += apr_time_now() - since;
+    patience->waits.connect += fcgi_clock_now() - since;
     return connected;
 }
 
@@ -327,7 +327,7 @@ static fcgi_conn *make_conn(const fcgi_backend *backend, apr_pool_t *pool,
 {
     int keepable = backend->line->limits.keepalive > 0 && fcgi_idle_is_on();
     fcgi_conn *made = fcgi_conn_create(pool, backend->line, keepable);
-    apr_time_t since = apr_time_now();
+    fcgi_instant since = fcgi_clock_now();
     fcgi_conn *conn;
 
     if (!made) {
@@ -335,7 +335,7 @@ static fcgi_conn *make_conn(const fcgi_backend *backend, apr_pool_t *pool,
         return NULL;
     }
     conn = get_place(backend, made, patience, result);
-    patience->waits.queue += apr_time_now() - since;
+    patience->waits.queue += fcgi_clock_now() - since;
     if (!conn) {
         give_up(made);
     }
@@ -359,7 +359,7 @@ fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
         conn = make_conn(backend, pool, patience, result);
     }
     if (conn) {
-        conn->used_at = apr_time_now();
+        conn->used_at = fcgi_clock_now();
         conn->reused = conn->requests > 0;
         conn->requests++;
         conn->keep_asked =
@@ -380,7 +380,7 @@ const char *fcgi_backend_release(const fcgi_backend *backend, fcgi_conn *conn,
         return "handed on";
     }
     if (quiet && fcgi_line_keep(line)) {
-        fcgi_idle_put(conn, apr_time_now() + backend->idle_time);
+        fcgi_idle_put(conn, fcgi_clock_now() + backend->idle_time);
         return "kept";
     }
     fcgi_conn_close(conn, FCGI_CONN_IN_USE);

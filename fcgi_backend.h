@@ -11,6 +11,7 @@
 #define FCGI_BACKEND_H
 
 #include "fcgi_address.h"
+#include "fcgi_clock.h"
 #include "fcgi_conn.h"
 #include "fcgi_line.h"
 #include "fcgi_outcome.h"
@@ -27,7 +28,7 @@ typedef struct fcgi_backend {
 /* How a request wants its connection. */
 typedef struct fcgi_patience {
     apr_interval_time_t connect; /* trying, after its turn has come */
-    apr_time_t until;            /* whatever else is allowed; 0: no end */
+    fcgi_instant until;          /* whatever else is allowed; 0: no end */
     int fresh;                   /* not one that was used before */
     int once;                    /* one attempt without standing in line: it
                                   * was waited for in vain just now */
@@ -62,7 +63,7 @@ fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
 
 /* When fcgi_backend_press() is due if the application is silent; 0: never,
  * as this connection was kept, and has a worker. */
-apr_time_t fcgi_backend_press_time(const fcgi_conn *conn);
+fcgi_instant fcgi_backend_press_time(const fcgi_conn *conn);
 
 /* Its request waits for the application, in line, for a connection, or long
  * enough for the first byte, and says so: idle connections to the backend are

@@ -117,11 +117,26 @@ void *fcgi_config_merge_dir(apr_pool_t *pool, void *base, void *add)
     return merge(pool, base, add);
 }
 
-const fcgi_dir_config *fcgi_config_settings(request_rec *r)
+/* All settings of requests are merged from their server's, last of all those
+ * of .htaccess files: none is unset once those are not. */
+int fcgi_config_complete(apr_pool_t *pconf, apr_pool_t *plog,
+                         apr_pool_t *ptemp, server_rec *s)
 {
-    return merge(
-        r->pool, &defaults,
-        ap_get_module_config(r->per_dir_config, &fastcgi_handler_module));
+    (void)plog;
+    (void)ptemp;
+    for (; s; s = s->next) {
+        const fcgi_dir_config *conf =
+            ap_get_module_config(s->lookup_defaults, &fastcgi_handler_module);
+
+        ap_set_module_config(s->lookup_defaults, &fastcgi_handler_module,
+                             merge(pconf, &defaults, conf));
+    }
+    return OK;
+}
+
+const fcgi_dir_config *fcgi_config_settings(const request_rec *r)
+{
+    return ap_get_module_config(r->per_dir_config, &fastcgi_handler_module);
 }
 
 static void *field_at(void *conf, const cmd_parms *cmd)

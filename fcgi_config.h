@@ -24,7 +24,8 @@ typedef enum {
     FCGI_SCRIPT_VIRTUAL /* below a Location anything, and no file */
 } fcgi_script;
 
-/* Settings of a directory; -1 is unset. Times in microseconds, 0 is off. */
+/* Settings of a directory; -1 is unset, as long
+ * as they are not merged with their server's. Times in microseconds, 0 is off. */
 typedef struct fcgi_dir_config {
     apr_interval_time_t connect_timeout;    /* getting a connection */
     apr_interval_time_t timeout;            /* no byte in any direction */
@@ -56,8 +57,13 @@ extern const command_rec fcgi_config_commands[];
 void *fcgi_config_create_dir(apr_pool_t *pool, char *dir);
 void *fcgi_config_merge_dir(apr_pool_t *pool, void *base, void *add);
 
-/* The settings in force for r, with defaults filled in; in r->pool. */
-const fcgi_dir_config *fcgi_config_settings(request_rec *r);
+/* A check_config hook: fills the defaults in. */
+int fcgi_config_complete(apr_pool_t *pconf, apr_pool_t *plog,
+                         apr_pool_t *ptemp, server_rec *s);
+
+/* The settings in force for r; nothing in them is unset but for what may be
+ * NULL. */
+const fcgi_dir_config *fcgi_config_settings(const request_rec *r);
 
 /* True if FcgiScript Virtual stands anywhere in the configuration. */
 int fcgi_config_any_virtual(void);

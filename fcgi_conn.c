@@ -162,7 +162,7 @@ static apr_status_t try_host(fcgi_conn *conn, apr_sockaddr_t *address,
 static apr_status_t try_hosts(fcgi_conn *conn, apr_sockaddr_t *first,
                               apr_interval_time_t timeout)
 {
-    apr_time_t deadline = apr_time_now() + timeout;
+    fcgi_instant deadline = fcgi_clock_now() + timeout;
     apr_sockaddr_t *address;
     int count = 0;
     apr_status_t rv = APR_TIMEUP;
@@ -172,7 +172,7 @@ static apr_status_t try_hosts(fcgi_conn *conn, apr_sockaddr_t *first,
         count++;
     }
     for (address = first; count > 0; address = address->next, count--) {
-        apr_interval_time_t share = (deadline - apr_time_now()) / count;
+        apr_interval_time_t share = (deadline - fcgi_clock_now()) / count;
 
         if (share <= 0) {
             break;

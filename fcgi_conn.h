@@ -19,6 +19,7 @@
 #include <apr_ring.h>
 
 #include "fcgi_address.h"
+#include "fcgi_clock.h"
 #include "fcgi_line.h"
 #include "fcgi_outcome.h"
 
@@ -41,12 +42,12 @@ typedef struct fcgi_conn {
     int keep_asked;        /* FCGI_KEEP_CONN goes out with the request */
     int reused;            /* it carried another request before */
     apr_uint32_t requests; /* carried so far, with this one */
-    apr_time_t used_at;    /* when this request got it */
+    fcgi_instant used_at;  /* when this request got it */
 
     /* while idle, with link */
     apr_pollfd_t watched;
     int is_watched; /* it is in the pollset */
-    apr_time_t expires;
+    fcgi_instant expires;
 } fcgi_conn;
 
 /* What an idle connection's socket says. */

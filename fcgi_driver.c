@@ -10,6 +10,8 @@
 
 #include <http_core.h>
 
+#include "fcgi_clock.h"
+
 /* An HTTP/2 stream has no socket of its own to wait on; so often it is
  * looked at: while its body comes (from, doubling, to), and for its end. */
 #define BODY_TICK_FIRST apr_time_from_msec(1)
@@ -28,7 +30,7 @@ static apr_interval_time_t time_left(const fcgi_exchange *ex)
     if (!ex->wake_at) {
         return -1;
     }
-    left = ex->wake_at - apr_time_now();
+    left = ex->wake_at - fcgi_clock_now();
     /* poll() counts in milliseconds; rounding up avoids empty rounds */
     return left <= 0 ? 0 : left + apr_time_from_msec(1) - 1;
 }
@@ -122,7 +124,7 @@ static void wait_once(fcgi_exchange *ex, apr_interval_time_t tick)
 fcgi_outcome fcgi_driver_run(fcgi_exchange *ex)
 {
     apr_interval_time_t body_tick = BODY_TICK_FIRST;
-    apr_time_t last_moved = ex->last_moved;
+    fcgi_instant last_moved = ex->last_moved;
 
     while (fcgi_exchange_step(ex) == FCGI_OUTCOME_PENDING) {
         if (ex->last_moved != last_moved) {
@@ -153,7 +155,7 @@ static void wait_for_client(fcgi_exchange *ex, apr_interval_time_t left)
 apr_status_t fcgi_driver_pause(void *exchange, apr_interval_time_t interval)
 {
     fcgi_exchange *ex = exchange;
-    apr_time_t now = apr_time_now(), until = now + interval;
+    fcgi_instant now = fcgi_clock_now(), until = now + interval;
 
     do {
         apr_interval_time_t left = until - now;
@@ -167,7 +169,7 @@ apr_status_t fcgi_driver_pause(void *exchange, apr_interval_time_t interval)
         if (fcgi_exchange_is_over(ex)) {
             return APR_ECONNABORTED;
         }
-        now = apr_time_now();
+        now = fcgi_clock_now();
     } while (now < until);
     return APR_SUCCESS;
 }

@@ -85,7 +85,7 @@ fcgi_exchange *fcgi_exchange_create(request_rec *r,
     ex->writable = 1;
     ex->client_ready = !ex->body_done;
     ex->watch_client = !terms->ignore_client_abort;
-    ex->started = apr_time_now();
+    ex->started = fcgi_clock_now();
     ex->last_moved = ex->started;
     return ex;
 }
@@ -118,7 +118,7 @@ static void end(fcgi_exchange *ex, fcgi_outcome outcome, apr_status_t rv,
 static void note_moved(fcgi_exchange *ex)
 {
     ex->moved = 1;
-    ex->last_moved = apr_time_now();
+    ex->last_moved = fcgi_clock_now();
 }
 
 /* The client has gone, or its filters refuse the answer. */
@@ -513,7 +513,7 @@ static apr_interval_time_t grace_left(const fcgi_exchange *ex)
     }
 
     if (ex->held_up_since) {
-        used += apr_time_now() - ex->held_up_since;
+        used += fcgi_clock_now() - ex->held_up_since;
     }
     return GRACE + ex->bytes_in / GRACE_BYTES - used;
 }
@@ -532,7 +532,8 @@ static void note_passed(fcgi_exchange *ex, int passed)
     if (!passed) {
         lose_client(ex, APR_SUCCESS, "the client takes no more");
     }
-    ex->last_moved = apr_time_now(); /* that may have waited for the client */
+    ex->last_moved =
+        fcgi_clock_now(); /* that may have waited for the client */
     if (!ex->response->unflushed) {
         ex->unflushed_since = 0;
     }
@@ -622,7 +623,7 @@ static void read_application(fcgi_exchange *ex)
 
 /* ---- waiting ---- */
 
-static void wake_by(fcgi_exchange *ex, apr_time_t when)
+static void wake_by(fcgi_exchange *ex, fcgi_instant when)
 {
     if (!ex->wake_at || when < ex->wake_at) {
         ex->wake_at = when;
@@ -630,13 +631,13 @@ static void wake_by(fcgi_exchange *ex, apr_time_t when)
 }
 
 /* Ends the exchange if a limit is over, else wakes when it will be. */
-static void check_limit(fcgi_exchange *ex, apr_time_t since,
+static void check_limit(fcgi_exchange *ex, fcgi_instant since,
                         apr_interval_time_t limit, const char *name)
 {
     if (!limit || !is_pending(ex)) {
         return;
     }
-    if (apr_time_now() < since + limit) {
+    if (fcgi_clock_now() < since + limit) {
         wake_by(ex, since + limit);
     }
     else {
@@ -665,13 +666,13 @@ static void blame_client(fcgi_exchange *ex)
 
 /* When what httpd has for the client is to be flushed, see PAUSE and
  * FLUSH_EVERY; 0: not at all. */
-static apr_time_t flush_time(const fcgi_exchange *ex)
+static fcgi_instant flush_time(const fcgi_exchange *ex)
 {
     int pauses = fcgi_response_pauses(ex->response);
     apr_interval_time_t wait =
         PAUSE << (pauses < PAUSE_DOUBLED ? pauses : PAUSE_DOUBLED);
-    apr_time_t pause = ex->last_read + wait;
-    apr_time_t latest =
+    fcgi_instant pause = ex->last_read + wait;
+    fcgi_instant latest =
         ex->unflushed_since + (wait > FLUSH_EVERY ? wait : FLUSH_EVERY);
 
     if (!ex->response->unflushed) {
@@ -695,12 +696,12 @@ static apr_time_t flush_time(const fcgi_exchange *ex)
 static int flush_in_pause(fcgi_exchange *ex)
 {
     int is_stream = ex->r->connection->master != NULL;
-    apr_time_t when = flush_time(ex);
+    fcgi_instant when = flush_time(ex);
 
     if (!when || (!is_stream && fcgi_response_is_behind(ex->response))) {
         return 0;
     }
-    if (apr_time_now() < when) {
+    if (fcgi_clock_now() < when) {
         wake_by(ex, when);
         return 0;
     }
@@ -725,12 +726,12 @@ static int wants_client(const fcgi_exchange *ex)
  * to it have to be given up? */
 static void press(fcgi_exchange *ex)
 {
-    apr_time_t when = fcgi_backend_press_time(ex->conn);
+    fcgi_instant when = fcgi_backend_press_time(ex->conn);
 
     if (!when || ex->bytes_in) {
         return;
     }
-    if (apr_time_now() < when) {
+    if (fcgi_clock_now() < when) {
         wake_by(ex, when);
     }
     else {
@@ -763,9 +764,9 @@ static void wait_or_give_up(fcgi_exchange *ex)
     else if (fcgi_response_room(ex->response) > 0) {
         /* there is room, so it was grace that said no; it may be over now */
         if (!ex->held_up_since) {
-            ex->held_up_since = apr_time_now();
+            ex->held_up_since = fcgi_clock_now();
         }
-        wake_by(ex, apr_time_now() + next_look(ex));
+        wake_by(ex, fcgi_clock_now() + next_look(ex));
     }
 }
 
@@ -801,7 +802,7 @@ apr_off_t fcgi_exchange_take_body(fcgi_exchange *ex)
     else {
         buffer_body(ex);
     }
-    ex->started = apr_time_now();
+    ex->started = fcgi_clock_now();
     return ex->body_done ? ex->body_len : -1;
 }
 
@@ -818,7 +819,7 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
     fcgi_trace_content(ex->r, FCGI_TRACE_TO, FCGI_PARAMS, params, len);
     fcgi_writer_begin(&ex->writer, conn->keep_asked ? FCGI_KEEP_CONN : 0,
                       params, len);
-    ex->last_moved = apr_time_now();
+    ex->last_moved = fcgi_clock_now();
     if (!ex->body_done) {
         send_continue(ex->r);
     }

@@ -16,6 +16,7 @@
 #include <apr_buckets.h>
 
 #include "fcgi_backend.h"
+#include "fcgi_clock.h"
 #include "fcgi_outcome.h"
 #include "fcgi_record.h"
 #include "fcgi_response.h"
@@ -82,19 +83,19 @@ typedef struct fcgi_exchange {
 
     /* what it waits for: set when a step ends with FCGI_OUTCOME_PENDING */
     int wants;
-    apr_time_t wake_at; /* when to step at the latest; 0: never */
+    fcgi_instant wake_at; /* when to step at the latest; 0: never */
 
     /* progress */
-    int moved;          /* in this round of a step */
-    apr_time_t started; /* when the body was held */
-    apr_time_t last_moved;
-    apr_time_t last_read;
-    apr_time_t sent_at;          /* the request's last byte left; 0: not yet */
-    apr_time_t first_byte_at;    /* of the answer; 0: not yet */
-    apr_time_t unflushed_since;  /* first byte given to httpd unflushed; 0 */
-    apr_time_t held_up_since;    /* the client holds the application up; 0 */
-    apr_interval_time_t held_up; /* and did so before, in all */
-    apr_off_t bytes_in;          /* from the application */
+    int moved;            /* in this round of a step */
+    fcgi_instant started; /* when the body was held */
+    fcgi_instant last_moved;
+    fcgi_instant last_read;
+    fcgi_instant sent_at;       /* the request's last byte left; 0: not yet */
+    fcgi_instant first_byte_at; /* of the answer; 0: not yet */
+    fcgi_instant unflushed_since; /* first byte given to httpd unflushed; 0 */
+    fcgi_instant held_up_since;   /* the client holds the application up; 0 */
+    apr_interval_time_t held_up;  /* and did so before, in all */
+    apr_off_t bytes_in;           /* from the application */
 } fcgi_exchange;
 
 /* Makes an exchange for r that will ask backend. All lives in r->pool. */

@@ -15,6 +15,8 @@
 #include <apr_thread_mutex.h>
 #include <apr_thread_proc.h>
 
+#include "fcgi_clock.h"
+
 /* How often is looked whether another child's request waits; it closes the
  * connections here within that time. Only while there are some, and a while
  * longer. */
@@ -103,7 +105,7 @@ static int speaks(const fcgi_conn *conn, const speakers *said)
 }
 
 /* True if an idle connection is to be closed. */
-static int is_over(fcgi_conn *conn, apr_time_t now, const speakers *said)
+static int is_over(fcgi_conn *conn, fcgi_instant now, const speakers *said)
 {
     return is_stopping() || now >= conn->expires
            || (speaks(conn, said) && !fcgi_idle_is_quiet(conn))
@@ -132,7 +134,7 @@ static int watch_conn(fcgi_conn *conn)
  * of that line. Returns true if any are left. */
 static int collect(const fcgi_line *line, const speakers *said)
 {
-    apr_time_t now = apr_time_now();
+    fcgi_instant now = fcgi_clock_now();
     fcgi_conn *conn, *next;
     fcgi_conn_ring ended;
     int left;
@@ -170,23 +172,22 @@ static int fall_asleep(void)
 static void *APR_THREAD_FUNC watch(apr_thread_t *thread, void *data)
 {
     speakers said = { NULL, 0 };
-    apr_time_t last_seen = 0;
+    fcgi_instant last_seen = 0;
 
     (void)data;
     while (!is_stopping()) {
-        apr_time_t now = apr_time_now();
+        fcgi_instant now = fcgi_clock_now();
         int may_sleep;
 
         if (collect(NULL, &said)) {
             last_seen = now;
         }
-        may_sleep = (now < last_seen || now >= last_seen + STAY_AWAKE)
-                    && fall_asleep();
+        may_sleep = now >= last_seen + STAY_AWAKE && fall_asleep();
         said.count = 0;
         apr_pollset_poll(idle.pollset, may_sleep ? NEVER : LOOK_EVERY,
                          &said.count, &said.pfds);
         if (may_sleep) {
-            last_seen = apr_time_now(); /* it was woken for one */
+            last_seen = fcgi_clock_now(); /* it was woken for one */
         }
     }
     collect(NULL, &said); /* now all are over */
@@ -276,7 +277,7 @@ void fcgi_idle_stop(void)
     }
 }
 
-void fcgi_idle_put(fcgi_conn *conn, apr_time_t expires)
+void fcgi_idle_put(fcgi_conn *conn, fcgi_instant expires)
 {
     int asleep = 0, stopping;
 

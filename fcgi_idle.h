@@ -32,7 +32,7 @@ int fcgi_idle_is_on(void);
 
 /* Takes over an idle connection that fcgi_line_keep() allowed, until expires.
  * Closes it if the child is told to stop. */
-void fcgi_idle_put(fcgi_conn *conn, apr_time_t expires);
+void fcgi_idle_put(fcgi_conn *conn, fcgi_instant expires);
 
 /*
  * A quiet connection of that line, in use now with its place, or NULL. Those

@@ -163,7 +163,7 @@ static void write_span(request_rec *r, const struct span *span,
 
 /* Requests, and failed ones, of the last moments, the oldest first. */
 static void write_history(request_rec *r, const fcgi_tally *tally,
-                          apr_time_t at)
+                          fcgi_instant now)
 {
     int failed_ones, back;
 
@@ -172,7 +172,7 @@ static void write_history(request_rec *r, const fcgi_tally *tally,
     for (failed_ones = 0; failed_ones < 2; failed_ones++) {
         ap_rprintf(r, ",\"%s\":[", failed_ones ? "failed" : "requests");
         for (back = FCGI_MOMENTS - 1; back >= 0; back--) {
-            fcgi_moment moment = fcgi_tally_moment(tally, at, back);
+            fcgi_moment moment = fcgi_tally_moment(tally, now, back);
 
             ap_rprintf(r, "%u%s",
                        failed_ones ? moment.failed : moment.requests,
@@ -183,7 +183,7 @@ static void write_history(request_rec *r, const fcgi_tally *tally,
 }
 
 static void write_backend(request_rec *r, const fcgi_report *report,
-                          apr_time_t at)
+                          fcgi_instant now)
 {
     metric which;
     int span;
@@ -202,7 +202,7 @@ static void write_backend(request_rec *r, const fcgi_report *report,
         write_span(r, &spans[span], &report->tally.spans[span]);
     }
     ap_rputs("},", r);
-    write_history(r, &report->tally, at);
+    write_history(r, &report->tally, now);
     ap_rputs("}", r);
 }
 
@@ -215,7 +215,7 @@ void fcgi_metrics_json(request_rec *r, const fcgi_reports *reports)
                seconds(r->pool, reports->life.since), reports->life.restarts);
     for (i = 0; i < reports->count; i++) {
         ap_rputs(i ? ",\n" : "\n", r);
-        write_backend(r, reports->list[i], reports->at);
+        write_backend(r, reports->list[i], reports->now);
     }
     ap_rputs("\n]}\n", r);
 }

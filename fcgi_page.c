@@ -104,13 +104,13 @@ typedef struct state {
 } state;
 
 /* Requests of the last minute, as far as it is over; and failed ones. */
-static fcgi_moment last_minute(const fcgi_report *report, apr_time_t at)
+static fcgi_moment last_minute(const fcgi_report *report, fcgi_instant now)
 {
     fcgi_moment sum = { 0, 0, 0 };
     int back;
 
     for (back = 0; back <= MOMENTS_A_MINUTE; back++) {
-        fcgi_moment moment = fcgi_tally_moment(&report->tally, at, back);
+        fcgi_moment moment = fcgi_tally_moment(&report->tally, now, back);
 
         sum.requests += moment.requests;
         sum.failed += moment.failed;
@@ -118,7 +118,7 @@ static fcgi_moment last_minute(const fcgi_report *report, apr_time_t at)
     return sum;
 }
 
-static state state_of(const fcgi_report *report, apr_time_t at)
+static state state_of(const fcgi_report *report, fcgi_instant now)
 {
     static const state gone = { "bad", "not there" },
                        failing = { "bad", "failing" },
@@ -129,7 +129,7 @@ static state state_of(const fcgi_report *report, apr_time_t at)
     if (report->tally.gone) {
         return gone;
     }
-    if (last_minute(report, at).failed) {
+    if (last_minute(report, now).failed) {
         return failing;
     }
     if (report->length.waiting) {
@@ -184,7 +184,7 @@ static void begin_bars(request_rec *r, int count, const char *title)
 
 /* The last ten minutes, without the moment that is not over. */
 static void draw_history(request_rec *r, const fcgi_tally *tally,
-                         apr_time_t at)
+                         fcgi_instant now)
 {
     enum {
         COUNT = FCGI_MOMENTS - 1
@@ -193,7 +193,7 @@ static void draw_history(request_rec *r, const fcgi_tally *tally,
     int i;
 
     for (i = 0; i < COUNT; i++) {
-        fcgi_moment moment = fcgi_tally_moment(tally, at, COUNT - i);
+        fcgi_moment moment = fcgi_tally_moment(tally, now, COUNT - i);
 
         requests[i] = moment.requests;
         failed[i] = moment.failed;
@@ -279,7 +279,7 @@ static void panel_connections(request_rec *r, const fcgi_report *report)
 }
 
 static void panel_requests(request_rec *r, const fcgi_report *report,
-                           apr_time_t at)
+                           fcgi_instant now)
 {
     const fcgi_tally *tally = &report->tally;
     apr_uint64_t requests = fcgi_tally_requests(tally);
@@ -289,8 +289,8 @@ static void panel_requests(request_rec *r, const fcgi_report *report,
                "<div><h3>Requests</h3><span class=\"big\">%" APR_UINT64_T_FMT
                "</span> in all <span class=\"of\">%u in the last minute"
                "</span>",
-               requests, last_minute(report, at).requests);
-    draw_history(r, tally, at);
+               requests, last_minute(report, now).requests);
+    draw_history(r, tally, now);
     ap_rprintf(r,
                "<table><tr><th>sent</th><td>%s</td></tr><tr><th>received"
                "</th><td>%s</td></tr><tr><th>on kept connections</th><td>%d"
@@ -357,9 +357,9 @@ static void panel_ends(request_rec *r, const fcgi_tally *tally)
 }
 
 static void write_backend(request_rec *r, const fcgi_report *report,
-                          apr_time_t at)
+                          fcgi_instant now)
 {
-    state shown = state_of(report, at);
+    state shown = state_of(report, now);
 
     ap_rprintf(r,
                "<section><div class=\"top\"><h2>%s%s<small>%s%s</small></h2>"
@@ -369,7 +369,7 @@ static void write_backend(request_rec *r, const fcgi_report *report,
                report->is_known ? "" : " (not configured)", shown.class,
                shown.word);
     panel_connections(r, report);
-    panel_requests(r, report, at);
+    panel_requests(r, report, now);
     panel_times(r, &report->tally);
     panel_ends(r, &report->tally);
     ap_rputs("</div></section>\n", r);
@@ -419,7 +419,7 @@ void fcgi_page_whole(request_rec *r, const fcgi_reports *reports, int refresh)
 
     write_head(r, reports, refresh);
     for (i = 0; i < reports->count; i++) {
-        write_backend(r, reports->list[i], reports->at);
+        write_backend(r, reports->list[i], reports->now);
     }
     if (!reports->count) {
         ap_rputs("<section class=\"none\">The configuration names no backend, "

@@ -92,6 +92,7 @@ fcgi_reports *fcgi_report_all(apr_pool_t *pool)
         }
     }
     reports->at = apr_time_now();
+    reports->now = fcgi_clock_now();
     reports->life = fcgi_stats_life();
     reports->count = list->nelts;
     reports->list = (const fcgi_report **)(void *)list->elts;

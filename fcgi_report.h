@@ -10,6 +10,7 @@
 
 #include <apr_pools.h>
 
+#include "fcgi_clock.h"
 #include "fcgi_line.h"
 #include "fcgi_stats.h"
 #include "fcgi_tally.h"
@@ -30,7 +31,8 @@ typedef struct fcgi_report {
 /* All that have an account: not those of very long names, and of those that
  * only requests name the first FCGI_STATS_SPARE. */
 typedef struct fcgi_reports {
-    apr_time_t at;
+    apr_time_t at;    /* of day, for people */
+    fcgi_instant now; /* the same, for what is measured */
     fcgi_life life;
     int count;
     const fcgi_report **list; /* by name; first those the configuration names,

@@ -28,7 +28,7 @@ APLOG_USE_MODULE(fastcgi_handler);
 /* Where the shared memory is found again after a restart. Another layout of
  * fcgi_stats or of its accounts needs another name: the module's file may be
  * exchanged between restarts. */
-#define RETAINED "mod_fastcgi_handler/accounts/2"
+#define RETAINED "mod_fastcgi_handler/accounts/3"
 
 int fcgi_startup_begin(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 {

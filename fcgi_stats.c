@@ -380,11 +380,9 @@ static int holds(fcgi_account *account, apr_uint32_t child)
 
 int fcgi_stats_sweep_is_due(fcgi_account *account)
 {
-    apr_time_t now = apr_time_now();
-    apr_time_t swept = (apr_time_t)apr_atomic_read64(&account->swept_at);
+    fcgi_instant swept = (fcgi_instant)apr_atomic_read64(&account->swept_at);
 
-    /* a clock set back must not end the sweeping */
-    return now < swept || now >= swept + SWEEP_EVERY;
+    return fcgi_clock_now() >= swept + SWEEP_EVERY;
 }
 
 int fcgi_stats_sweep(fcgi_account *account)
@@ -396,7 +394,7 @@ int fcgi_stats_sweep(fcgi_account *account)
     if (!fcgi_stats_sweep_is_due(account)) {
         return 0;
     }
-    apr_atomic_set64(&account->swept_at, (apr_uint64_t)apr_time_now());
+    apr_atomic_set64(&account->swept_at, (apr_uint64_t)fcgi_clock_now());
     for (child = 1; child <= count; child++) {
         if (holds(account, child) && !is_alive(child)) {
             found |= clear(account, child);
@@ -407,7 +405,7 @@ int fcgi_stats_sweep(fcgi_account *account)
 
 int fcgi_stats_failed(fcgi_account *account, apr_uint32_t *others)
 {
-    apr_time_t now = apr_time_now();
+    fcgi_instant now = fcgi_clock_now();
     int speak;
 
     *others = 0;
@@ -415,8 +413,7 @@ int fcgi_stats_failed(fcgi_account *account, apr_uint32_t *others)
         return 1;
     }
     fcgi_stats_lock();
-    speak =
-        now < account->failed_at || now >= account->failed_at + SPEAK_EVERY;
+    speak = now >= account->failed_at + SPEAK_EVERY;
     if (speak) {
         *others = account->failures;
         account->failures = 0;

@@ -19,6 +19,7 @@
 #include <apr_pools.h>
 #include <apr_time.h>
 
+#include "fcgi_clock.h"
 #include "fcgi_tally.h"
 
 /* Requests that can wait in the line of one backend. */
@@ -57,7 +58,7 @@ typedef struct fcgi_account {
     apr_uint64_t next_ticket;
     apr_uint64_t swept_at;   /* when dead children were last looked for;
                               * atomic */
-    apr_time_t failed_at;    /* when a failure was last said in the log */
+    fcgi_instant failed_at;  /* when a failure was last said in the log */
     apr_uint32_t failures;   /* that the log does not say yet */
     apr_uint32_t line_count; /* places of line that were ever taken */
     fcgi_tally tally;        /* atomic */
@@ -113,7 +114,7 @@ fcgi_account *fcgi_stats_account(apr_uint32_t index);
 
 /* When the memory was made, and the restarts of httpd since. */
 typedef struct fcgi_life {
-    apr_time_t since;
+    apr_time_t since; /* of day, for people */
     apr_uint32_t restarts;
 } fcgi_life;
 fcgi_life fcgi_stats_life(void);

@@ -119,14 +119,14 @@ apr_interval_time_t fcgi_histogram_percentile(const fcgi_histogram *histogram,
 /* ---- the last minutes ---- */
 
 /* The number repeats after 680 years. */
-static apr_uint32_t number_at(apr_time_t now)
+static apr_uint32_t number_at(fcgi_instant now)
 {
     return (apr_uint32_t)(now / FCGI_MOMENT);
 }
 
 /* The moment at now, cleared of what it was ten minutes ago. What another
  * child counts in the same instant may be lost: it is for a picture. */
-static fcgi_moment *moment_at(fcgi_tally *tally, apr_time_t now)
+static fcgi_moment *moment_at(fcgi_tally *tally, fcgi_instant now)
 {
     apr_uint32_t number = number_at(now);
     fcgi_moment *moment = &tally->moments[number % FCGI_MOMENTS];
@@ -140,7 +140,7 @@ static fcgi_moment *moment_at(fcgi_tally *tally, apr_time_t now)
     return moment;
 }
 
-fcgi_moment fcgi_tally_moment(const fcgi_tally *tally, apr_time_t now,
+fcgi_moment fcgi_tally_moment(const fcgi_tally *tally, fcgi_instant now,
                               int back)
 {
     apr_uint32_t number = number_at(now) - (apr_uint32_t)back;
@@ -166,7 +166,7 @@ void fcgi_tally_found(fcgi_tally *tally, int there)
 
 void fcgi_tally_add(fcgi_tally *tally, const fcgi_ended *ended)
 {
-    fcgi_moment *moment = moment_at(tally, apr_time_now());
+    fcgi_moment *moment = moment_at(tally, fcgi_clock_now());
     int span;
 
     apr_atomic_inc64(&tally->outcomes[ended->outcome]);

@@ -13,6 +13,7 @@
 #include <apr.h>
 #include <apr_time.h>
 
+#include "fcgi_clock.h"
 #include "fcgi_outcome.h"
 
 /*
@@ -37,7 +38,7 @@ typedef struct fcgi_histogram {
 } fcgi_histogram;
 
 typedef struct fcgi_moment {
-    apr_uint32_t number; /* of FCGI_MOMENT since 1970 */
+    apr_uint32_t number; /* of FCGI_MOMENT on fcgi_clock.h's clock */
     apr_uint32_t requests;
     apr_uint32_t failed; /* of them */
 } fcgi_moment;
@@ -88,7 +89,7 @@ apr_uint64_t fcgi_tally_failed(const fcgi_tally *tally);
  * The moment that is so many before the one at now; 0 is that one itself.
  * back is less than FCGI_MOMENTS. Without requests if there were none.
  */
-fcgi_moment fcgi_tally_moment(const fcgi_tally *tally, apr_time_t now,
+fcgi_moment fcgi_tally_moment(const fcgi_tally *tally, fcgi_instant now,
                               int back);
 
 /* Times measured. */

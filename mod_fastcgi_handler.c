@@ -25,6 +25,7 @@
 #include <apr_strings.h>
 
 #include "fcgi_backend.h"
+#include "fcgi_clock.h"
 #include "fcgi_config.h"
 #include "fcgi_driver.h"
 #include "fcgi_env.h"
@@ -244,7 +245,7 @@ static int conclude(fcgi_exchange *ex)
     fcgi_outcome outcome = ex->result.outcome;
     const fcgi_response *response = ex->response;
     const policy *how = &policies[outcome];
-    apr_interval_time_t took = apr_time_now() - ex->started;
+    apr_interval_time_t took = fcgi_clock_now() - ex->started;
 
     set_notes(ex, took);
     count(ex, took);
@@ -465,6 +466,7 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_pre_config(fcgi_startup_begin, NULL, NULL, APR_HOOK_MIDDLE);
     /* when the configuration is read, also for configtest */
     ap_hook_check_config(fcgi_known_check, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(fcgi_config_complete, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(fcgi_startup_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(fcgi_startup_child, NULL, NULL, APR_HOOK_MIDDLE);
     /* before core looks for a file */

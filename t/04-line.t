@@ -10,6 +10,6 @@ use Test::More;
 use CTest;
 
 CTest::run(sources => ['t/unit/test_line.c', 'fcgi_line.c', 'fcgi_stats.c',
-                       'fcgi_tally.c'],
+                       'fcgi_tally.c', 'fcgi_clock.c'],
            apr => 1, flags => ['-D_GNU_SOURCE', '-pthread']);
 done_testing();

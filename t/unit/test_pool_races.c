@@ -261,7 +261,7 @@ static int wait_readable(int fd)
  * connection has ended. */
 static int use_connection(struct client *client, fcgi_conn *conn, char byte)
 {
-    apr_time_t press_at = fcgi_backend_press_time(conn);
+    fcgi_instant press_at = fcgi_backend_press_time(conn);
     apr_os_sock_t fd;
     char back = 0;
 
@@ -429,10 +429,10 @@ static void join_clients(struct client *clients)
 /* Another request of the child waits, now and then. */
 static void press_for(fcgi_backend **backends, apr_interval_time_t time)
 {
-    apr_time_t until = apr_time_now() + time;
+    fcgi_instant until = fcgi_clock_now() + time;
     int i;
 
-    for (i = 0; apr_time_now() < until; i++) {
+    for (i = 0; fcgi_clock_now() < until; i++) {
         fcgi_line *line = backends[i % BACKENDS]->line;
 
         sleep_for(apr_time_from_msec(30));
@@ -592,10 +592,10 @@ static void assert_shares(const fcgi_backend *backend, apr_uint32_t in_use,
 /* Waits until the watcher has closed them all. */
 static void assert_idle_end(const fcgi_backend *backend)
 {
-    apr_time_t deadline = apr_time_now() + apr_time_from_sec(20);
+    fcgi_instant deadline = fcgi_clock_now() + apr_time_from_sec(20);
 
     while (fcgi_stats_sum(backend->line->account).idle) {
-        assert_true(apr_time_now() < deadline);
+        assert_true(fcgi_clock_now() < deadline);
         sleep_for(apr_time_from_msec(1));
     }
 }
@@ -703,7 +703,7 @@ static void assert_stop_ends_all(fcgi_backend *backend, fcgi_conn *late)
 {
     assert_idle_end(backend);
     assert_true(fcgi_line_keep(backend->line));
-    fcgi_idle_put(late, apr_time_now() + backend->idle_time);
+    fcgi_idle_put(late, fcgi_clock_now() + backend->idle_time);
     assert_nothing_left(backend);
 }
 
