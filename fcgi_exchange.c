@@ -24,10 +24,6 @@ APLOG_USE_MODULE(fastcgi_handler);
 
 #define REQUEST_ID 1 /* a connection carries one request at a time */
 
-/* A read takes so much: httpd takes it in one piece without waiting, as it is
- * less than FlushMaxThreshold's 64 KB even with headers. */
-#define READ_SIZE (56 * 1024)
-
 /* The client's body waits in httpd while more than this is to be written. */
 #define OUT_MAX (64 * 1024)
 
@@ -42,23 +38,10 @@ APLOG_USE_MODULE(fastcgi_handler);
  * file is mapped into memory, not copied. */
 #define HELD_PART (512 * 1024)
 
-/* An application that says nothing for so long has paused: the client gets
- * what there is. And while it goes on in small pieces, at least so often. */
-#define PAUSE       apr_time_from_msec(5)
-#define FLUSH_EVERY apr_time_from_msec(30)
-
-/* An HTTP/2 stream that gets files in pauses gets few of them: each pause has
- * to be twice as long as the one before, so many times. */
-#define PAUSE_DOUBLED 8
-
-/* How long a client may hold the application up, in all, before its answer
- * goes to a file, and by how many bytes of the answer it earns a microsecond
- * more: one that takes dozens of megabytes a second is not behind. */
-#define GRACE       apr_time_from_msec(20)
-#define GRACE_BYTES 64
-
-/* So often it looks meanwhile whether others wait for the application. */
-#define LOOK_UP apr_time_from_msec(5)
+static int is_urgent(const void *backend)
+{
+    return fcgi_backend_is_pressed(backend);
+}
 
 fcgi_exchange *fcgi_exchange_create(request_rec *r,
                                     const fcgi_backend *backend,
@@ -71,8 +54,10 @@ fcgi_exchange *fcgi_exchange_create(request_rec *r,
     ex->r = r;
     ex->backend = backend;
     ex->terms = *terms;
-    ex->response = fcgi_response_create(
-        r, backend->name, terms->max_header_size, terms->flush, &terms->spool);
+    ex->outflow = fcgi_outflow_create(r, backend->name, &terms->spool,
+                                      is_urgent, backend);
+    ex->response = fcgi_response_create(ex->outflow, terms->max_header_size,
+                                        terms->flush);
     fcgi_reader_init(&ex->reader, REQUEST_ID);
     fcgi_writer_init(&ex->writer, REQUEST_ID, r->pool, list);
     ex->body = apr_brigade_create(r->pool, list);
@@ -121,15 +106,32 @@ static void note_moved(fcgi_exchange *ex)
     ex->last_moved = fcgi_clock_now();
 }
 
-/* The client has gone, or its filters refuse the answer. */
-static void lose_client(fcgi_exchange *ex, apr_status_t rv, const char *why)
+/* Nobody takes the answer any more. The application may finish alone, if it
+ * has all of the request: nothing of its answer is passed on then. */
+static void lose(fcgi_exchange *ex, fcgi_outcome outcome, apr_status_t rv,
+                 const char *why)
 {
     ex->watch_client = 0;
-    if (ex->terms.ignore_client_abort && ex->body_done) {
-        fcgi_response_drop(ex->response);
+    if (!ex->terms.ignore_client_abort || !ex->body_done) {
+        end(ex, outcome, rv, why);
     }
-    else {
-        end(ex, FCGI_OUTCOME_CLIENT_GONE, rv, why);
+}
+
+static void lose_client(fcgi_exchange *ex, apr_status_t rv, const char *why)
+{
+    lose(ex, FCGI_OUTCOME_CLIENT_GONE, rv, why);
+}
+
+/* The answer, or a part of it, was to be given on, for which httpd may have
+ * waited for the client. */
+static void note_given(fcgi_exchange *ex)
+{
+    ex->last_moved = fcgi_clock_now();
+    if (ex->outflow->state != FCGI_OUTFLOW_OPEN && !ex->lost) {
+        fcgi_outcome outcome = fcgi_response_lost(ex->response);
+
+        ex->lost = 1;
+        lose(ex, outcome, APR_SUCCESS, ex->response->why);
     }
 }
 
@@ -488,102 +490,26 @@ static char *get_buffer(fcgi_exchange *ex)
         }
         apr_bucket_destroy(ex->buffer);
     }
-    ex->buffer = apr_bucket_heap_create(apr_bucket_alloc(READ_SIZE, list),
-                                        READ_SIZE, apr_bucket_free, list);
+    ex->buffer =
+        apr_bucket_heap_create(apr_bucket_alloc(FCGI_OUTFLOW_PIECE, list),
+                               FCGI_OUTFLOW_PIECE, apr_bucket_free, list);
     heap = ex->buffer->data;
     return heap->base;
-}
-
-/* True if what is read next would have to go to a file. An HTTP/2 stream does
- * not say how far the client is. */
-static int needs_file(const fcgi_exchange *ex)
-{
-    return !ex->r->connection->master
-           && fcgi_response_needs_file(ex->response, READ_SIZE);
-}
-
-/* How long the client may hold the application up still: not at all if others
- * wait for it. */
-static apr_interval_time_t grace_left(const fcgi_exchange *ex)
-{
-    apr_interval_time_t used = ex->held_up;
-
-    if (fcgi_backend_is_pressed(ex->backend)) {
-        return 0;
-    }
-
-    if (ex->held_up_since) {
-        used += fcgi_clock_now() - ex->held_up_since;
-    }
-    return GRACE + ex->bytes_in / GRACE_BYTES - used;
-}
-
-/* When to look again whether the grace is over. */
-static apr_interval_time_t next_look(const fcgi_exchange *ex)
-{
-    apr_interval_time_t left = grace_left(ex);
-
-    return left < LOOK_UP ? left : LOOK_UP;
-}
-
-/* The client took something, or not; remembers since when what. */
-static void note_passed(fcgi_exchange *ex, int passed)
-{
-    if (!passed) {
-        lose_client(ex, APR_SUCCESS, "the client takes no more");
-    }
-    ex->last_moved =
-        fcgi_clock_now(); /* that may have waited for the client */
-    if (!ex->response->unflushed) {
-        ex->unflushed_since = 0;
-    }
-    else if (!ex->unflushed_since) {
-        ex->unflushed_since = ex->last_moved;
-    }
-    if (ex->held_up_since && !needs_file(ex)) {
-        ex->held_up += ex->last_moved - ex->held_up_since;
-        ex->held_up_since = 0;
-    }
-}
-
-/* Gives httpd what was read. */
-static void pass_on(fcgi_exchange *ex)
-{
-    int passed = fcgi_response_pass(ex->response);
-
-    ex->client_writable = 0; /* what was known of its room is old */
-    if (passed && ex->response->flush == FCGI_FLUSH_ON
-        && !fcgi_response_is_behind(ex->response)) {
-        passed = fcgi_response_flush(ex->response);
-    }
-    note_passed(ex, passed);
 }
 
 /* The client's socket takes bytes: the next part of what it has to get. */
 static void resume_client(fcgi_exchange *ex)
 {
-    if (ex->client_writable && fcgi_response_is_behind(ex->response)) {
-        ex->client_writable = 0;
-        note_passed(ex, fcgi_response_resume(ex->response));
+    if (fcgi_outflow_is_behind(ex->outflow) && ex->outflow->has_room) {
+        fcgi_response_resume(ex->response);
+        note_given(ex);
         ex->moved = 1;
     }
 }
 
-/* How much may be read of the answer now. Nothing while the client has a
- * moment's time to keep it from a file, and when the spool is full. */
-static apr_size_t read_size(const fcgi_exchange *ex)
-{
-    apr_off_t room = fcgi_response_room(ex->response);
-
-    if (needs_file(ex) && grace_left(ex) > 0) {
-        return 0;
-    }
-    return room < READ_SIZE ? (apr_size_t)(room > 0 ? room : 0) : READ_SIZE;
-}
-
 static void read_application(fcgi_exchange *ex)
 {
-    apr_size_t size = ex->readable ? read_size(ex) : 0;
+    apr_size_t size = ex->readable ? fcgi_outflow_room(ex->outflow) : 0;
     apr_size_t len = size;
     apr_status_t rv;
     char *data;
@@ -603,7 +529,7 @@ static void read_application(fcgi_exchange *ex)
     }
     else {
         note_moved(ex);
-        ex->last_read = ex->last_moved;
+        ex->outflow->taken_at = ex->last_moved;
         if (!ex->bytes_in) {
             ex->first_byte_at = ex->last_moved;
             ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
@@ -616,7 +542,8 @@ static void read_application(fcgi_exchange *ex)
         ex->readable = len == size;
         take_records(ex, data, len);
         if (is_pending(ex)) {
-            pass_on(ex);
+            fcgi_response_pass(ex->response);
+            note_given(ex);
         }
     }
 }
@@ -659,58 +586,9 @@ static void blame_client(fcgi_exchange *ex)
         ex->result.outcome = FCGI_OUTCOME_CLIENT_BAD;
         ex->result.client_status = HTTP_REQUEST_TIME_OUT;
     }
-    else if (!read_size(ex)) {
+    else if (!fcgi_outflow_room(ex->outflow)) {
         ex->result.outcome = FCGI_OUTCOME_CLIENT_GONE;
     }
-}
-
-/* When what httpd has for the client is to be flushed, see PAUSE and
- * FLUSH_EVERY; 0: not at all. */
-static fcgi_instant flush_time(const fcgi_exchange *ex)
-{
-    int pauses = fcgi_response_pauses(ex->response);
-    apr_interval_time_t wait =
-        PAUSE << (pauses < PAUSE_DOUBLED ? pauses : PAUSE_DOUBLED);
-    fcgi_instant pause = ex->last_read + wait;
-    fcgi_instant latest =
-        ex->unflushed_since + (wait > FLUSH_EVERY ? wait : FLUSH_EVERY);
-
-    if (!ex->response->unflushed) {
-        return 0;
-    }
-    if (!read_size(ex)) {
-        return ex->last_read; /* nothing more comes before it is passed on */
-    }
-    if (ex->response->flush == FCGI_FLUSH_OFF) {
-        return 0;
-    }
-    return pause < latest ? pause : latest;
-}
-
-/*
- * Flushes when it is time to. A client that is behind gets what there is
- * anyway; to any other the flush goes when its socket has room, and so waits
- * for nobody. An HTTP/2 stream has no socket, and says nothing of the
- * client. Returns 1 if it is to be told of room.
- */
-static int flush_in_pause(fcgi_exchange *ex)
-{
-    int is_stream = ex->r->connection->master != NULL;
-    fcgi_instant when = flush_time(ex);
-
-    if (!when || (!is_stream && fcgi_response_is_behind(ex->response))) {
-        return 0;
-    }
-    if (fcgi_clock_now() < when) {
-        wake_by(ex, when);
-        return 0;
-    }
-    if (!is_stream && !ex->client_writable) {
-        return 1;
-    }
-    ex->client_writable = 0;
-    note_passed(ex, fcgi_response_flush(ex->response));
-    return 0;
 }
 
 static int wants_client(const fcgi_exchange *ex)
@@ -739,14 +617,23 @@ static void press(fcgi_exchange *ex)
     }
 }
 
+/* Lets the client have what is due. */
+static void settle_client(fcgi_exchange *ex)
+{
+    int unflushed = ex->outflow->unflushed;
+    fcgi_outflow_wait wait = fcgi_outflow_settle(ex->outflow);
+
+    if (unflushed != ex->outflow->unflushed) {
+        note_given(ex);
+    }
+    ex->wants = wait.for_room ? FCGI_WANTS_CLIENT_WRITE : 0;
+    ex->wake_at = wait.wake_at;
+}
+
 /* Nothing moves: checks the limits and says what it waits for. */
 static void wait_or_give_up(fcgi_exchange *ex)
 {
-    int behind =
-        !ex->r->connection->master && fcgi_response_is_behind(ex->response);
-
-    ex->wake_at = 0;
-    ex->wants = flush_in_pause(ex) ? FCGI_WANTS_CLIENT_WRITE : 0;
+    settle_client(ex);
     check_limit(ex, ex->last_moved, ex->terms.idle, "FcgiTimeout");
     blame_client(ex);
     if (ex->sent_at && !ex->bytes_in) {
@@ -755,19 +642,9 @@ static void wait_or_give_up(fcgi_exchange *ex)
     }
     check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
     press(ex);
-    ex->wants |= (behind ? FCGI_WANTS_CLIENT_WRITE : 0)
-                 | (is_writing(ex) ? FCGI_WANTS_WRITE : 0)
-                 | (wants_client(ex) ? FCGI_WANTS_CLIENT : 0);
-    if (read_size(ex)) {
-        ex->wants |= FCGI_WANTS_READ;
-    }
-    else if (fcgi_response_room(ex->response) > 0) {
-        /* there is room, so it was grace that said no; it may be over now */
-        if (!ex->held_up_since) {
-            ex->held_up_since = fcgi_clock_now();
-        }
-        wake_by(ex, fcgi_clock_now() + next_look(ex));
-    }
+    ex->wants |= (is_writing(ex) ? FCGI_WANTS_WRITE : 0)
+                 | (wants_client(ex) ? FCGI_WANTS_CLIENT : 0)
+                 | (fcgi_outflow_room(ex->outflow) ? FCGI_WANTS_READ : 0);
 }
 
 /* ---- the story ---- */
@@ -948,5 +825,5 @@ void fcgi_exchange_ready(fcgi_exchange *ex, int ready)
     ex->readable |= ready & FCGI_WANTS_READ;
     ex->writable |= ready & FCGI_WANTS_WRITE;
     ex->client_ready |= ready & FCGI_WANTS_CLIENT;
-    ex->client_writable |= ready & FCGI_WANTS_CLIENT_WRITE;
+    ex->outflow->has_room |= ready & FCGI_WANTS_CLIENT_WRITE;
 }

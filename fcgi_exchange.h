@@ -18,6 +18,7 @@
 #include "fcgi_backend.h"
 #include "fcgi_clock.h"
 #include "fcgi_outcome.h"
+#include "fcgi_outflow.h"
 #include "fcgi_record.h"
 #include "fcgi_response.h"
 #include "fcgi_spool.h"
@@ -47,6 +48,7 @@ typedef struct fcgi_exchange {
     request_rec *r;
     const fcgi_backend *backend;
     fcgi_terms terms;
+    fcgi_outflow *outflow; /* the answer, on its way to the client */
     fcgi_response *response;
     fcgi_conn *conn; /* held from start to the end; NULL outside */
     fcgi_result result;
@@ -74,12 +76,12 @@ typedef struct fcgi_exchange {
     apr_off_t body_queued;    /* bytes of it that are in records */
     int body_done;            /* the last byte is here */
     int watch_client;         /* its going away would show as readable */
+    int lost;                 /* it, or a filter, takes no more */
 
     /* readiness: 0 after an attempt that would have waited */
     int readable;
     int writable;
     int client_ready;
-    int client_writable;
 
     /* what it waits for: set when a step ends with FCGI_OUTCOME_PENDING */
     int wants;
@@ -89,13 +91,9 @@ typedef struct fcgi_exchange {
     int moved;            /* in this round of a step */
     fcgi_instant started; /* when the body was held */
     fcgi_instant last_moved;
-    fcgi_instant last_read;
     fcgi_instant sent_at;       /* the request's last byte left; 0: not yet */
     fcgi_instant first_byte_at; /* of the answer; 0: not yet */
-    fcgi_instant unflushed_since; /* first byte given to httpd unflushed; 0 */
-    fcgi_instant held_up_since;   /* the client holds the application up; 0 */
-    apr_interval_time_t held_up;  /* and did so before, in all */
-    apr_off_t bytes_in;           /* from the application */
+    apr_off_t bytes_in;         /* from the application */
 } fcgi_exchange;
 
 /* Makes an exchange for r that will ask backend. All lives in r->pool. */

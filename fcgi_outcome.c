@@ -19,6 +19,7 @@ static const char *const outcome_names[FCGI_OUTCOME_COUNT] = {
     [FCGI_OUTCOME_CLIENT_BAD] = "bad request body",
     [FCGI_OUTCOME_NO_SPACE] = "no space",
     [FCGI_OUTCOME_CLIENT_GONE] = "client gone",
+    [FCGI_OUTCOME_REFUSED] = "refused by a filter",
 };
 
 static const char *const phase_names[] = {

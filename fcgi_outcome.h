@@ -27,6 +27,8 @@ typedef enum {
     FCGI_OUTCOME_CLIENT_BAD,   /* the request body is broken or too large */
     FCGI_OUTCOME_NO_SPACE,     /* the request body cannot be held */
     FCGI_OUTCOME_CLIENT_GONE,  /* nobody is left to answer */
+    FCGI_OUTCOME_REFUSED,      /* an output filter of httpd's takes no more of
+                                * the answer */
     FCGI_OUTCOME_COUNT
 } fcgi_outcome;
 

@@ -15,7 +15,8 @@
 static int is_failure(fcgi_outcome outcome)
 {
     return outcome != FCGI_OUTCOME_DONE && outcome != FCGI_OUTCOME_CLIENT_BAD
-           && outcome != FCGI_OUTCOME_CLIENT_GONE;
+           && outcome != FCGI_OUTCOME_CLIENT_GONE
+           && outcome != FCGI_OUTCOME_REFUSED;
 }
 
 /* ---- histograms ---- */

@@ -81,7 +81,7 @@ void fcgi_tally_add(fcgi_tally *tally, const fcgi_ended *ended);
 void fcgi_tally_found(fcgi_tally *tally, int there);
 
 /* Requests that ended, in all; and those that failed, for which neither the
- * client nor its connection is to blame. */
+ * client, nor its connection, nor a filter of httpd's is to blame. */
 apr_uint64_t fcgi_tally_requests(const fcgi_tally *tally);
 apr_uint64_t fcgi_tally_failed(const fcgi_tally *tally);
 

@@ -34,6 +34,7 @@
 #include "fcgi_log.h"
 #include "fcgi_origin.h"
 #include "fcgi_outcome.h"
+#include "fcgi_outflow.h"
 #include "fcgi_replace.h"
 #include "fcgi_startup.h"
 #include "fcgi_status.h"
@@ -86,6 +87,8 @@ static const policy policies[FCGI_OUTCOME_COUNT] = {
                                 FCGI_LOGNO("16") },
     [FCGI_OUTCOME_CLIENT_GONE] = { STATUS_CLIENT_GONE, APLOG_INFO,
                                    FCGI_LOGNO("09") },
+    [FCGI_OUTCOME_REFUSED] = { HTTP_INTERNAL_SERVER_ERROR, APLOG_ERR,
+                               FCGI_LOGNO("31") },
 };
 
 /*
@@ -104,6 +107,9 @@ static void log_failure(const fcgi_exchange *ex, const policy *how,
          || result->outcome == FCGI_OUTCOME_NO_PLACE)
         && !fcgi_backend_failed(ex->backend, &others)) {
         level = APLOG_DEBUG;
+    }
+    if (ex->outflow->state == FCGI_OUTFLOW_ANSWERED) {
+        level = APLOG_INFO; /* who answers instead says why */
     }
     ap_log_rerror(APLOG_MARK, level, result->rv, ex->r,
                   "%s%s: %s in phase %s: %s (after %" APR_TIME_T_FMT
@@ -205,15 +211,14 @@ static int conclude_done(fcgi_exchange *ex)
 }
 
 /* Cuts an answer that was begun, and remembers that for the access log. */
-static int conclude_begun(fcgi_exchange *ex)
+static void cut(fcgi_exchange *ex)
 {
     request_rec *r = ex->r;
 
-    fcgi_response_cut(ex->response);
+    fcgi_outflow_cut(ex->outflow);
     for (; r; r = r->prev ? r->prev : r->main) {
         apr_table_setn(r->notes, CUT_NOTE, "1");
     }
-    return ex->response->filters_failed ? AP_FILTER_ERROR : OK;
 }
 
 /* Nobody is there: whatever httpd still says must not look like an answer. */
@@ -221,7 +226,7 @@ static int conclude_gone(fcgi_exchange *ex)
 {
     request_rec *r = ex->r;
 
-    if (!ex->response->begun) {
+    if (!fcgi_response_is_begun(ex->response)) {
         r->status = STATUS_CLIENT_GONE;
     }
     r->connection->keepalive = AP_CONN_CLOSE;
@@ -239,11 +244,23 @@ static int conclude_failed(fcgi_exchange *ex, int status)
     return status;
 }
 
+/* An output filter refused the answer. */
+static int conclude_refused(fcgi_exchange *ex, int status)
+{
+    if (ex->outflow->state == FCGI_OUTFLOW_ANSWERED) {
+        return AP_FILTER_ERROR; /* nothing is left to say */
+    }
+    if (!fcgi_outflow_is_out(ex->outflow)) {
+        return conclude_failed(ex, status);
+    }
+    cut(ex);
+    return AP_FILTER_ERROR;
+}
+
 /* Outcome -> what the handler returns. */
 static int conclude(fcgi_exchange *ex)
 {
     fcgi_outcome outcome = ex->result.outcome;
-    const fcgi_response *response = ex->response;
     const policy *how = &policies[outcome];
     apr_interval_time_t took = fcgi_clock_now() - ex->started;
 
@@ -255,22 +272,19 @@ static int conclude(fcgi_exchange *ex)
                   " bytes from the application",
                   ex->backend->name, fcgi_outcome_name(outcome), took,
                   fcgi_exchange_sent(ex), ex->bytes_in);
-    if (outcome == FCGI_OUTCOME_DONE && !response->filters_failed) {
+    if (outcome == FCGI_OUTCOME_DONE) {
         return conclude_done(ex);
     }
-    if (outcome != FCGI_OUTCOME_DONE) {
-        log_failure(ex, how, took);
-    }
-    if (ex->r->connection->aborted
-        || (outcome == FCGI_OUTCOME_CLIENT_GONE
-            && !response->filters_failed)) {
+    log_failure(ex, how, took);
+    if (ex->r->connection->aborted || outcome == FCGI_OUTCOME_CLIENT_GONE) {
         return conclude_gone(ex);
     }
-    if (response->begun) {
-        return conclude_begun(ex);
+    if (outcome == FCGI_OUTCOME_REFUSED) {
+        return conclude_refused(ex, how->status);
     }
-    if (response->filters_failed) {
-        return AP_FILTER_ERROR;
+    if (fcgi_response_is_begun(ex->response)) {
+        cut(ex);
+        return OK;
     }
     return conclude_failed(ex, how->status ? how->status
                                            : ex->result.client_status);

@@ -16,7 +16,7 @@ my %MAY_INCLUDE = (
     mod_fastcgi_handler => [qw(fcgi_clock fcgi_config fcgi_known fcgi_origin fcgi_env
                                fcgi_startup fcgi_driver fcgi_exchange
                                fcgi_backend fcgi_response fcgi_replace
-                               fcgi_outcome fcgi_status fcgi_log)],
+                               fcgi_outcome fcgi_outflow fcgi_status fcgi_log)],
     fcgi_status         => [qw(fcgi_report fcgi_page fcgi_metrics fcgi_origin
                                fcgi_log)],
     fcgi_page           => [qw(fcgi_clock fcgi_report)],
@@ -33,11 +33,12 @@ my %MAY_INCLUDE = (
     fcgi_driver         => [qw(fcgi_clock fcgi_exchange)],
     fcgi_exchange       => [qw(fcgi_clock fcgi_backend fcgi_spool fcgi_response
                                fcgi_record fcgi_writer fcgi_trace
-                               fcgi_outcome fcgi_log)],
+                               fcgi_outcome fcgi_outflow fcgi_log)],
     fcgi_trace          => [qw(fcgi_record fcgi_log)],
     fcgi_writer         => [qw(fcgi_record)],
-    fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_spool fcgi_head
+    fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_outflow fcgi_head
                                fcgi_replace fcgi_stderr fcgi_log)],
+    fcgi_outflow        => [qw(fcgi_config fcgi_clock fcgi_spool fcgi_log)],
     fcgi_replace        => [qw(fcgi_config fcgi_head fcgi_log fcgi_path)],
     fcgi_head           => [],
     fcgi_stderr         => [qw(fcgi_log)],
@@ -68,8 +69,9 @@ my $SOCKETS = qr{^(?: apr_network_io | apr_poll | (?:sys/)?(?:poll|select)
                  )\.h$}x;
 my %NO_HEADERS = (
     fcgi_env      => $SOCKETS,
+    fcgi_response => $SOCKETS,
     # sys/socket.h: a cut shows in a reset where nothing else can show it
-    fcgi_response => qr{^(?!sys/socket\.h$)$SOCKETS},
+    fcgi_outflow  => qr{^(?!sys/socket\.h$)$SOCKETS},
     fcgi_spool    => $SOCKETS,
     fcgi_head     => $SOCKETS,
     fcgi_stderr   => $SOCKETS,

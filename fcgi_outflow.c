@@ -1,0 +1,728 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+
+/*
+ * fcgi_outflow.c - giving an answer on without waiting; the contract is in
+ * fcgi_outflow.h. The two kinds stand together below, each with what it
+ * knows of its client; all else is the same for both.
+ */
+#include "fcgi_outflow.h"
+
+#include <sys/socket.h>
+
+#include <apr_portable.h>
+
+#include <http_core.h>
+#include <http_protocol.h>
+#include <util_filter.h>
+
+#include "fcgi_log.h"
+
+APLOG_USE_MODULE(fastcgi_handler);
+
+/* httpd holds less than this back without trying to write it, and a socket
+ * that says it has room takes so much. */
+#define CORE_HOLDS 4096
+
+/* What httpd may add to what it is given: header fields, frames of chunks and
+ * of TLS. */
+#define ADDED 4096
+
+/* An HTTP/2 stream buffers 32 KB in memory before it waits for the client
+ * (H2StreamMaxMemSize), and does not say how far the client is: from 24 KB on
+ * it is taken to be behind, and never gets more than 30 KB. What is in a file
+ * is passed on to it without waiting. */
+#define STREAM_HOLDS (24 * 1024)
+#define STREAM_MAX   (30 * 1024)
+
+/* Each piece of a file that a stream gets is an open file until the answer is
+ * done. After so many pauses a stream waits for its client. */
+#define MAX_FILE_PIECES 16
+
+/* An application that says nothing for so long has paused: the client gets
+ * what there is. And while it goes on in small pieces, at least so often. */
+#define PAUSE       apr_time_from_msec(5)
+#define FLUSH_EVERY apr_time_from_msec(30)
+
+/* An HTTP/2 stream that gets files in pauses gets few of them: each pause has
+ * to be twice as long as the one before, so many times. */
+#define PAUSE_DOUBLED 8
+
+/* How long a client may hold the application up, in all, before its answer
+ * goes to a file, and by how many bytes of the answer it earns a microsecond
+ * more: one that takes dozens of megabytes a second is not behind. */
+#define GRACE       apr_time_from_msec(20)
+#define GRACE_BYTES 64
+
+/* So often it looks meanwhile whether others wait for the application. */
+#define LOOK_UP apr_time_from_msec(5)
+
+typedef struct fcgi_outflow_kind {
+    /* True while what is held has to wait for the client. */
+    int (*is_behind)(const fcgi_outflow *flow);
+    /* How many bytes may be given at once. */
+    apr_size_t (*may_give)(const fcgi_outflow *flow);
+    /* Bytes were given: what of them does httpd still hold? */
+    void (*note_given)(fcgi_outflow *flow);
+    /* Everything held is about to be flushed. */
+    void (*prepare_flush)(fcgi_outflow *flow);
+    /* How long a pause of the application is, before a flush. */
+    apr_interval_time_t (*pause)(const fcgi_outflow *flow);
+    fcgi_outflow_when (*may_say)(const fcgi_outflow *flow, apr_size_t len);
+    int has_socket; /* that tells of room */
+} fcgi_outflow_kind;
+
+/* ---- an HTTP/1 connection ---- */
+
+/* httpd tells whether it holds something, not how much. */
+static int socket_is_behind(const fcgi_outflow *flow)
+{
+    apr_size_t half = flow->at_once / 2;
+
+    return flow->awaits_room
+           || (flow->r->connection->data_in_output_filters
+               && flow->given >= (half < CORE_HOLDS ? half : CORE_HOLDS));
+}
+
+static apr_size_t socket_may_give(const fcgi_outflow *flow)
+{
+    return flow->at_once;
+}
+
+static void socket_note_given(fcgi_outflow *flow)
+{
+    if (!flow->r->connection->data_in_output_filters) {
+        flow->given = 0;
+        fcgi_spool_reclaim(flow->held);
+    }
+}
+
+static void socket_prepare_flush(fcgi_outflow *flow)
+{
+    (void)flow;
+}
+
+static apr_interval_time_t socket_pause(const fcgi_outflow *flow)
+{
+    return flow->flush == FCGI_FLUSH_ON ? 0 : PAUSE;
+}
+
+static fcgi_outflow_when socket_may_say(const fcgi_outflow *flow,
+                                        apr_size_t len)
+{
+    return len > CORE_HOLDS ? FCGI_OUTFLOW_NEVER
+           : flow->has_room ? FCGI_OUTFLOW_NOW
+                            : FCGI_OUTFLOW_LATER;
+}
+
+static const fcgi_outflow_kind of_socket = {
+    socket_is_behind,
+    socket_may_give,
+    socket_note_given,
+    socket_prepare_flush,
+    socket_pause,
+    socket_may_say,
+    1,
+};
+
+/* ---- an HTTP/2 stream ---- */
+
+/* True if the answer is held for it. */
+static int stream_holds(const fcgi_outflow *flow)
+{
+    return !flow->is_live && flow->file_pieces < MAX_FILE_PIECES;
+}
+
+static int stream_is_behind(const fcgi_outflow *flow)
+{
+    return stream_holds(flow) && flow->given >= STREAM_HOLDS;
+}
+
+static apr_size_t stream_may_give(const fcgi_outflow *flow)
+{
+    return stream_holds(flow) ? STREAM_MAX - flow->given : FCGI_OUTFLOW_PIECE;
+}
+
+static void stream_note_given(fcgi_outflow *flow)
+{
+    (void)flow;
+}
+
+/* What a stream would wait for in memory, or get in the wrong order, it gets
+ * as a part of a file. */
+static void stream_prepare_flush(fcgi_outflow *flow)
+{
+    const fcgi_spool *held = flow->held;
+
+    if (held->memory_len != (apr_size_t)held->len
+        || (stream_holds(flow)
+            && (apr_off_t)flow->given + held->len > STREAM_MAX)) {
+        fcgi_spool_spill(flow->held);
+        flow->file_pieces++;
+    }
+}
+
+static apr_interval_time_t stream_pause(const fcgi_outflow *flow)
+{
+    int pauses = stream_holds(flow) ? flow->file_pieces : 0;
+
+    if (!pauses && flow->flush == FCGI_FLUSH_ON) {
+        return 0;
+    }
+    return PAUSE << (pauses < PAUSE_DOUBLED ? pauses : PAUSE_DOUBLED);
+}
+
+static fcgi_outflow_when stream_may_say(const fcgi_outflow *flow,
+                                        apr_size_t len)
+{
+    return flow->given + len <= STREAM_HOLDS ? FCGI_OUTFLOW_NOW
+                                             : FCGI_OUTFLOW_NEVER;
+}
+
+static const fcgi_outflow_kind of_stream = {
+    stream_is_behind,
+    stream_may_give,
+    stream_note_given,
+    stream_prepare_flush,
+    stream_pause,
+    stream_may_say,
+    0,
+};
+
+int fcgi_outflow_is_behind(const fcgi_outflow *flow)
+{
+    return flow->kind->is_behind(flow);
+}
+
+/* ---- making ---- */
+
+/* How much httpd takes of us without waiting, by FlushMaxThreshold; it may
+ * hold some already. Whoever sets it very low has httpd wait for the header
+ * fields alone. */
+static apr_size_t at_once(const conn_rec *c)
+{
+    const core_server_config *core =
+        ap_get_core_module_config(c->base_server->module_config);
+    apr_size_t threshold = core->flush_max_threshold;
+    apr_size_t size = threshold > 2 * (CORE_HOLDS + ADDED)
+                          ? threshold - CORE_HOLDS - ADDED
+                          : threshold / 2;
+
+    return size > FCGI_OUTFLOW_PIECE ? FCGI_OUTFLOW_PIECE
+           : size > 2                ? size
+                                     : 2;
+}
+
+fcgi_outflow *fcgi_outflow_create(request_rec *r, const char *backend,
+                                  const fcgi_spool_limits *limits,
+                                  fcgi_outflow_urgent *is_urgent,
+                                  const void *baton)
+{
+    fcgi_outflow *flow = apr_pcalloc(r->pool, sizeof(*flow));
+    conn_rec *c = r->connection;
+
+    flow->r = r;
+    flow->backend = backend;
+    flow->kind = c->master ? &of_stream : &of_socket;
+    flow->is_urgent = is_urgent;
+    flow->baton = baton;
+    flow->bb = apr_brigade_create(r->pool, c->bucket_alloc);
+    flow->held = fcgi_spool_create(r->pool, c->bucket_alloc, limits);
+    flow->at_once = at_once(c);
+    return flow;
+}
+
+void fcgi_outflow_begin(fcgi_outflow *flow, fcgi_flush flush, int is_live)
+{
+    flow->flush = flush;
+    flow->is_live = is_live;
+    flow->unflushed = 1;
+}
+
+void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *bucket)
+{
+    if (flow->state != FCGI_OUTFLOW_OPEN) {
+        apr_bucket_destroy(bucket);
+        return;
+    }
+    flow->total += (apr_off_t)bucket->length;
+    APR_BRIGADE_INSERT_TAIL(flow->bb, bucket);
+}
+
+/* ---- giving ---- */
+
+/* Nothing more is given; what is held is of no use. */
+static int fail(fcgi_outflow *flow, fcgi_outflow_state state)
+{
+    flow->state = state;
+    flow->unflushed = 0;
+    flow->awaits_room = 0;
+    apr_brigade_cleanup(flow->bb);
+    fcgi_spool_clear(flow->held);
+    return 0;
+}
+
+static const request_rec *outermost(const request_rec *r)
+{
+    while (r->main) {
+        r = r->main;
+    }
+    return r;
+}
+
+int fcgi_outflow_is_out(const fcgi_outflow *flow)
+{
+    return outermost(flow->r)->sent_bodyct;
+}
+
+/* What changes when httpd answers otherwise: ap_die() sets the status, and
+ * lets the request's own filters go or redirects to an ErrorDocument. */
+typedef struct answer_marks {
+    int is_out;
+    int status;
+    const ap_filter_t *filters;
+    const request_rec *next;
+} answer_marks;
+
+static answer_marks marks_of(const fcgi_outflow *flow)
+{
+    const request_rec *r = flow->r;
+    answer_marks marks = { fcgi_outflow_is_out(flow), r->status,
+                           r->output_filters, r->next };
+
+    return marks;
+}
+
+/* A filter took no more. Had nothing been said before, and has something now,
+ * then it or httpd answered in place of the application; what it passed on of
+ * the application's own answer would have left these marks alone. */
+static fcgi_outflow_state why_failed(const fcgi_outflow *flow,
+                                     const answer_marks *before)
+{
+    const request_rec *r = flow->r;
+
+    if (r->connection->aborted) {
+        return FCGI_OUTFLOW_GONE;
+    }
+    if (!before->is_out && r->eos_sent
+        && (r->next != before->next || r->status != before->status
+            || (r->output_filters != before->filters
+                && r->output_filters == r->proto_output_filters))) {
+        return FCGI_OUTFLOW_ANSWERED;
+    }
+    return FCGI_OUTFLOW_FAILED;
+}
+
+/* Gives the brigade on as it is. */
+static int give(fcgi_outflow *flow)
+{
+    request_rec *r = flow->r;
+    answer_marks before = marks_of(flow);
+    apr_off_t len = 0;
+    apr_status_t rv;
+
+    apr_brigade_length(flow->bb, 0, &len);
+    flow->passed_any = 1;
+    rv = ap_pass_brigade(r->output_filters, flow->bb);
+    apr_brigade_cleanup(flow->bb);
+    if (rv != APR_SUCCESS || r->connection->aborted) {
+        return fail(flow, why_failed(flow, &before));
+    }
+    flow->given += (apr_size_t)len;
+    flow->kind->note_given(flow);
+    return 1;
+}
+
+/* Takes the brigade into the spool, for which there is room. A file that
+ * cannot be written is not the answer's end: memory has to do, and then the
+ * application waits. */
+static int hold(fcgi_outflow *flow)
+{
+    flow->unflushed |= !APR_BRIGADE_EMPTY(flow->bb);
+    while (!APR_BRIGADE_EMPTY(flow->bb)) {
+        apr_status_t rv = fcgi_spool_add(flow->held, flow->bb);
+
+        if (rv == APR_INCOMPLETE) {
+            return fail(flow, FCGI_OUTFLOW_FAILED); /* never in silence */
+        }
+        if (rv != APR_SUCCESS && !flow->no_file) {
+            ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, flow->r,
+                          FCGI_LOGNO("17") "%s: no temporary file for an "
+                                           "answer that the client takes "
+                                           "slowly; the application waits "
+                                           "(FcgiBufferDir)",
+                          flow->backend);
+            flow->no_file = 1;
+        }
+    }
+    return 1;
+}
+
+/* Moves so much of what is held to the brigade. */
+static int fetch(fcgi_outflow *flow, apr_off_t len)
+{
+    return fcgi_spool_give(flow->held, flow->bb, len) == APR_SUCCESS
+           || fail(flow, FCGI_OUTFLOW_FAILED);
+}
+
+static void add(fcgi_outflow *flow, apr_bucket *bucket)
+{
+    APR_BRIGADE_INSERT_TAIL(flow->bb, bucket);
+}
+
+static void add_flush(fcgi_outflow *flow)
+{
+    add(flow, apr_bucket_flush_create(flow->r->connection->bucket_alloc));
+}
+
+static void add_eos(fcgi_outflow *flow)
+{
+    add(flow, apr_bucket_eos_create(flow->r->connection->bucket_alloc));
+}
+
+/* True if what is read next would have to go to a file. Nobody knows that of
+ * an HTTP/2 stream. */
+static int needs_file(const fcgi_outflow *flow)
+{
+    return flow->kind->has_socket && fcgi_outflow_is_behind(flow)
+           && flow->held->memory_len + FCGI_OUTFLOW_PIECE
+                  > flow->held->limits.memory;
+}
+
+/* Something was given or flushed, or not: since when does what wait? */
+static int note(fcgi_outflow *flow)
+{
+    if (!flow->unflushed) {
+        flow->unflushed_since = 0;
+    }
+    else if (!flow->unflushed_since) {
+        flow->unflushed_since = fcgi_clock_now();
+    }
+    if (flow->held_up_since && !needs_file(flow)) {
+        flow->held_up += fcgi_clock_now() - flow->held_up_since;
+        flow->held_up_since = 0;
+    }
+    return flow->state == FCGI_OUTFLOW_OPEN;
+}
+
+/* Gives what is held, piece by piece, as long as the client follows. */
+static int give_held(fcgi_outflow *flow)
+{
+    while (flow->state == FCGI_OUTFLOW_OPEN && flow->held->len
+           && !fcgi_outflow_is_behind(flow)) {
+        if (fetch(flow, (apr_off_t)flow->kind->may_give(flow))) {
+            give(flow);
+        }
+    }
+    return note(flow);
+}
+
+int fcgi_outflow_pass(fcgi_outflow *flow)
+{
+    flow->has_room = 0; /* what was known of it is old */
+    return hold(flow) && give_held(flow);
+}
+
+int fcgi_outflow_resume(fcgi_outflow *flow)
+{
+    conn_rec *c = flow->r->connection;
+    ap_filter_t *filter = c->output_filters;
+
+    flow->has_room = 0;
+    if (flow->kind->has_socket && c->data_in_output_filters) {
+        /* As the event MPM does: the last filter writes what it holds,
+         * without waiting. */
+        while (filter->next) {
+            filter = filter->next;
+        }
+        if (filter->frec->filter_func.out_func(filter, NULL) != APR_SUCCESS
+            || c->aborted) {
+            return fail(flow, FCGI_OUTFLOW_GONE);
+        }
+        flow->kind->note_given(flow);
+    }
+    return give_held(flow);
+}
+
+/* ---- how much may be read ---- */
+
+/* How long the client may hold the application up still: not at all if others
+ * wait for it. */
+static apr_interval_time_t grace_left(const fcgi_outflow *flow)
+{
+    apr_interval_time_t used = flow->held_up;
+
+    if (flow->is_urgent(flow->baton)) {
+        return 0;
+    }
+    if (flow->held_up_since) {
+        used += fcgi_clock_now() - flow->held_up_since;
+    }
+    return GRACE + flow->total / GRACE_BYTES - used;
+}
+
+/* How many more bytes can be held now. */
+static apr_off_t spool_room(const fcgi_outflow *flow)
+{
+    const fcgi_spool *held = flow->held;
+
+    if (!flow->no_file) {
+        return fcgi_spool_room(held);
+    }
+    return held->memory_len < held->limits.memory
+               ? (apr_off_t)(held->limits.memory - held->memory_len)
+               : 0;
+}
+
+apr_size_t fcgi_outflow_room(const fcgi_outflow *flow)
+{
+    apr_off_t room;
+
+    if (needs_file(flow) && grace_left(flow) > 0) {
+        return 0;
+    }
+    room = spool_room(flow);
+    return room < FCGI_OUTFLOW_PIECE ? (apr_size_t)(room > 0 ? room : 0)
+                                     : FCGI_OUTFLOW_PIECE;
+}
+
+/* ---- flushing, and what is waited for ---- */
+
+static void wake_by(fcgi_outflow_wait *wait, fcgi_instant when)
+{
+    if (!wait->wake_at || when < wait->wake_at) {
+        wait->wake_at = when;
+    }
+}
+
+/* When what httpd has for the client is to be flushed; 0: not at all. */
+static fcgi_instant flush_time(const fcgi_outflow *flow)
+{
+    apr_interval_time_t pause;
+    fcgi_instant paused, latest;
+
+    if (!flow->unflushed) {
+        return 0;
+    }
+    if (!fcgi_outflow_room(flow)) {
+        return flow->taken_at; /* nothing more comes before it is given on */
+    }
+    if (flow->flush == FCGI_FLUSH_OFF) {
+        return 0;
+    }
+    pause = flow->kind->pause(flow);
+    paused = flow->taken_at + pause;
+    latest =
+        flow->unflushed_since + (pause > FLUSH_EVERY ? pause : FLUSH_EVERY);
+    return paused < latest ? paused : latest;
+}
+
+/* Gives on all that is held, and a flush. */
+static int flush(fcgi_outflow *flow)
+{
+    if (!hold(flow)) {
+        return 0;
+    }
+    flow->kind->prepare_flush(flow);
+    if (!fetch(flow, flow->held->len)) {
+        return 0;
+    }
+    add_flush(flow);
+    flow->unflushed = 0;
+    return give(flow);
+}
+
+/*
+ * Flushes when it is time to. A client that is behind gets what there is
+ * anyway; to any other the flush goes when its socket has room, and so waits
+ * for nobody.
+ */
+static void flush_in_pause(fcgi_outflow *flow, fcgi_outflow_wait *wait)
+{
+    int has_socket = flow->kind->has_socket;
+    fcgi_instant when = flush_time(flow);
+
+    if (!when || (has_socket && fcgi_outflow_is_behind(flow))) {
+        return;
+    }
+    if (fcgi_clock_now() < when) {
+        wake_by(wait, when);
+    }
+    else if (has_socket && !flow->has_room) {
+        wait->for_room = 1;
+    }
+    else {
+        flow->has_room = 0;
+        flush(flow);
+        note(flow);
+    }
+}
+
+fcgi_outflow_wait fcgi_outflow_settle(fcgi_outflow *flow)
+{
+    fcgi_outflow_wait wait = { 0, 0 };
+
+    if (flow->state != FCGI_OUTFLOW_OPEN) {
+        return wait;
+    }
+    if (flow->kind->has_socket && fcgi_outflow_is_behind(flow)) {
+        wait.for_room = 1;
+    }
+    flush_in_pause(flow, &wait);
+    if (!fcgi_outflow_room(flow) && spool_room(flow) > 0) {
+        /* there is room, so it was grace that said no; it may be over now */
+        apr_interval_time_t left = grace_left(flow);
+        fcgi_instant now = fcgi_clock_now();
+
+        if (!flow->held_up_since) {
+            flow->held_up_since = now;
+        }
+        wake_by(&wait, now + (left < LOOK_UP ? left : LOOK_UP));
+    }
+    return wait;
+}
+
+/* ---- past the answer ---- */
+
+fcgi_outflow_when fcgi_outflow_may_say(fcgi_outflow *flow, apr_size_t len)
+{
+    fcgi_outflow_when when = flow->state == FCGI_OUTFLOW_OPEN
+                                 ? flow->kind->may_say(flow, len)
+                                 : FCGI_OUTFLOW_NEVER;
+
+    flow->awaits_room |= when == FCGI_OUTFLOW_LATER;
+    return when;
+}
+
+void fcgi_outflow_said(fcgi_outflow *flow, apr_size_t len)
+{
+    flow->awaits_room = 0;
+    flow->has_room = 0;
+    flow->given += flow->kind->has_socket ? 0 : len;
+}
+
+/* ---- the end ---- */
+
+/*
+ * Puts all that is held into the brigade, for the last time. To a client that
+ * is behind most of it goes as part of a file, so that the event MPM sends it
+ * without a thread; the application is done in any case.
+ */
+static int fetch_rest(fcgi_outflow *flow)
+{
+    fcgi_spool *held = flow->held;
+
+    if (!hold(flow)) {
+        return 0;
+    }
+    if (flow->given + held->memory_len > flow->at_once) {
+        fcgi_spool_spill(held); /* if it cannot, httpd waits */
+    }
+    return fetch(flow, held->len);
+}
+
+/* Flushes what is behind the request's own filters: those are done at EOS, and
+ * what ends a chunked body comes from them. */
+static void flush_connection(fcgi_outflow *flow)
+{
+    add_flush(flow);
+    ap_pass_brigade(flow->r->connection->output_filters, flow->bb);
+    apr_brigade_cleanup(flow->bb);
+}
+
+int fcgi_outflow_end(fcgi_outflow *flow, int flush)
+{
+    if (flow->state != FCGI_OUTFLOW_OPEN || !fetch_rest(flow)) {
+        return 0; /* and no end: it has to be cut */
+    }
+    add_eos(flow);
+    if (!give(flow)) {
+        return 0;
+    }
+    if (flush) {
+        flush_connection(flow);
+    }
+    return 1;
+}
+
+/* The flush goes ahead alone: a brigade of just EOS would make httpd say
+ * "Content-Length: 0" of a body it never saw, as an answer to HEAD or a 304
+ * may have one. */
+int fcgi_outflow_end_headers(fcgi_outflow *flow)
+{
+    add_flush(flow);
+    if (!give(flow)) {
+        return 0;
+    }
+    add_eos(flow);
+    return give(flow);
+}
+
+/*
+ * Makes the close of the client's connection a reset. Nothing else shows a
+ * cut where the answer's end is the connection's end (HTTP/1.0 without a
+ * length). APR sets SO_LINGER with a time of its own only, so this goes to
+ * the descriptor.
+ */
+static void reset_client(conn_rec *c)
+{
+    static const struct linger at_once = { 1, 0 };
+    apr_os_sock_t fd;
+
+    if (apr_os_sock_get(&fd, ap_get_conn_socket(c)) == APR_SUCCESS) {
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    }
+    c->aborted = 1;
+}
+
+static int ends_with_connection(const request_rec *r)
+{
+    return !r->connection->master && !r->chunked
+           && !apr_table_get(r->headers_out, "Content-Length");
+}
+
+/* Closes what the answer was begun on, in a way that shows that it is not
+ * whole. */
+static void break_off(request_rec *r)
+{
+    while (r->main) {
+        r = r->main;
+    }
+    r->connection->keepalive = AP_CONN_CLOSE;
+    if (r->sent_bodyct && ends_with_connection(r)) {
+        reset_client(r->connection);
+    }
+}
+
+/* The bucket at which httpd ends an answer without calling it whole. */
+static void give_error(fcgi_outflow *flow)
+{
+    request_rec *r = flow->r;
+
+    add(flow, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool,
+                                     r->connection->bucket_alloc));
+    add_eos(flow);
+    ap_pass_brigade(r->output_filters, flow->bb);
+    apr_brigade_cleanup(flow->bb);
+}
+
+void fcgi_outflow_cut(fcgi_outflow *flow)
+{
+    request_rec *r = flow->r, *including;
+
+    for (including = r; including; including = including->main) {
+        including->no_cache = 1;
+    }
+    /* The headers must be out before the end: else httpd would count the
+     * bytes there are and call them the whole answer. */
+    if (flow->state == FCGI_OUTFLOW_OPEN && (flow->passed_any || flush(flow))
+        && fetch_rest(flow)) {
+        give_error(flow);
+    }
+    else if (flow->state == FCGI_OUTFLOW_FAILED) {
+        /* past the filters that failed; else another request of the chain
+         * would end the answer in good order */
+        r->output_filters = r->proto_output_filters;
+        give_error(flow);
+    }
+    break_off(r);
+}
