@@ -274,12 +274,13 @@ int fcgi_outflow_is_out(const fcgi_outflow *flow)
     return outermost(flow->r)->sent_bodyct;
 }
 
-/* What changes when httpd answers otherwise: ap_die() sets the status, and
- * lets the request's own filters go or redirects to an ErrorDocument. */
+/* What changes when httpd answers otherwise: ap_die() redirects to an
+ * ErrorDocument, or sets the status and sends the fields for errors in place
+ * of the others. */
 typedef struct answer_marks {
     int is_out;
     int status;
-    const ap_filter_t *filters;
+    const apr_table_t *error_fields;
     const request_rec *next;
 } answer_marks;
 
@@ -287,7 +288,7 @@ static answer_marks marks_of(const fcgi_outflow *flow)
 {
     const request_rec *r = flow->r;
     answer_marks marks = { fcgi_outflow_is_out(flow), r->status,
-                           r->output_filters, r->next };
+                           r->err_headers_out, r->next };
 
     return marks;
 }
@@ -300,16 +301,13 @@ static fcgi_outflow_state why_failed(const fcgi_outflow *flow,
 {
     const request_rec *r = flow->r;
 
-    if (r->connection->aborted) {
-        return FCGI_OUTFLOW_GONE;
-    }
     if (!before->is_out && r->eos_sent
-        && (r->next != before->next || r->status != before->status
-            || (r->output_filters != before->filters
-                && r->output_filters == r->proto_output_filters))) {
-        return FCGI_OUTFLOW_ANSWERED;
+        && (r->next != before->next
+            || r->err_headers_out != before->error_fields
+            || (r->status != before->status && ap_is_HTTP_ERROR(r->status)))) {
+        return FCGI_OUTFLOW_ANSWERED; /* and then its client may have left */
     }
-    return FCGI_OUTFLOW_FAILED;
+    return r->connection->aborted ? FCGI_OUTFLOW_GONE : FCGI_OUTFLOW_FAILED;
 }
 
 /* Gives the brigade on as it is. */

@@ -418,6 +418,10 @@ fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
                                      taken, whole);
         return FCGI_OUTCOME_BROKEN;
     }
-    return end_flow(response, flush) ? FCGI_OUTCOME_DONE
-                                     : fcgi_response_lost(response);
+    if (end_flow(response, flush)
+        || response->flow->state == FCGI_OUTFLOW_GONE) {
+        return FCGI_OUTCOME_DONE; /* all of it was given; an HTTP/2 stream is
+                                   * gone as soon as its client has it */
+    }
+    return fcgi_response_lost(response);
 }

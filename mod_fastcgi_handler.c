@@ -273,14 +273,15 @@ static int conclude(fcgi_exchange *ex)
                   ex->backend->name, fcgi_outcome_name(outcome), took,
                   fcgi_exchange_sent(ex), ex->bytes_in);
     if (outcome == FCGI_OUTCOME_DONE) {
-        return conclude_done(ex);
+        return ex->outflow->state == FCGI_OUTFLOW_GONE ? conclude_gone(ex)
+                                                       : conclude_done(ex);
     }
     log_failure(ex, how, took);
-    if (ex->r->connection->aborted || outcome == FCGI_OUTCOME_CLIENT_GONE) {
-        return conclude_gone(ex);
-    }
     if (outcome == FCGI_OUTCOME_REFUSED) {
         return conclude_refused(ex, how->status);
+    }
+    if (ex->r->connection->aborted || outcome == FCGI_OUTCOME_CLIENT_GONE) {
+        return conclude_gone(ex);
     }
     if (fcgi_response_is_begun(ex->response)) {
         cut(ex);
