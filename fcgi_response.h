@@ -23,7 +23,7 @@
 #define FCGI_MAX_INTERIM 1000
 
 /* And so many can wait for room towards the client; more are dropped. */
-#define FCGI_INTERIMS 8
+#define FCGI_INTERIMS 16
 
 typedef enum {
     FCGI_RESPONSE_GATHERING, /* a header block is not complete yet */

@@ -925,6 +925,7 @@ EOC
     $post->('16', '/space/long', 100_000);
     $get->('19', '/keeps/stray');
     $get->('24', '/param/long');
+    $get->('31', '/app/long', Range => 'bytes=99999-');
     $get->('25', '/app/file');
     $get->('10', '/app/stderr');
     if ($php) {

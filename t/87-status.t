@@ -21,8 +21,10 @@ my $PROMTOOL = (grep { -x } map { "$_/promtool" } split /:/, $ENV{PATH})[0];
 
 my @OUTCOMES = qw(done no_connection no_place timed_out broken_answer
                   not_fastcgi bad_headers overloaded unknown_role
-                  bad_request_body no_space client_gone);
-my %FAULTLESS = map { $_ => 1 } qw(done bad_request_body client_gone);
+                  bad_request_body no_space client_gone
+                  refused_by_a_filter);
+my %FAULTLESS = map { $_ => 1 } qw(done bad_request_body client_gone
+                                   refused_by_a_filter);
 
 # The numbers of one backend: in JSON, in mod_status, in Prometheus.
 my @NUMBERS = (
@@ -524,6 +526,8 @@ subtest 'how requests end' => sub {
            post('/story/good', 'Transfer-Encoding: chunked', "no size\r\n"));
     $end->(507, 'no_space',
            post('/story/full', 'Content-Length: 999', 'x' x 999)) if $> == 0;
+    $end->(416, 'refused_by_a_filter', Client->get(
+        $httpd->port, '/story/good', Range => 'bytes=9999-'));
     my $conn = Client->connect($httpd->port);
     $conn->send("GET /story/leaves HTTP/1.1\r\nHost: x\r\n\r\n");
     ok($teller->wait_report('leaves', $PATIENCE), 'client_gone');

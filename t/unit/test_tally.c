@@ -468,6 +468,7 @@ static int is_failure(int outcome)
     case FCGI_OUTCOME_DONE:
     case FCGI_OUTCOME_CLIENT_BAD:
     case FCGI_OUTCOME_CLIENT_GONE:
+    case FCGI_OUTCOME_REFUSED:
         return 0;
     default:
         return 1;
