@@ -13,6 +13,7 @@
 #include <http_core.h>
 #include <http_main.h>
 #include <mpm_common.h>
+#include <unixd.h>
 #include <util_mutex.h>
 
 #include "fcgi_idle.h"
@@ -41,6 +42,69 @@ int fcgi_startup_begin(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
                : HTTP_INTERNAL_SERVER_ERROR;
 }
 
+/* Mechanisms that recover, to take in place of one that does not; the first
+ * that can be made. They need no file. APR takes pthread's on its own only
+ * where these recover. */
+static const apr_lockmech_e recovering[] = {
+#if APR_USE_PROC_PTHREAD_SERIALIZE
+    APR_LOCK_PROC_PTHREAD,
+#endif
+#if APR_HAS_SYSVSEM_SERIALIZE
+    APR_LOCK_SYSVSEM,
+#endif
+    APR_LOCK_DEFAULT
+};
+
+/* Another lock in place of one that does not recover, and a word about it. */
+static apr_status_t replace_lock(server_rec *s, apr_pool_t *pool,
+                                 apr_global_mutex_t **lock)
+{
+    const char *refused = apr_global_mutex_name(*lock);
+    apr_size_t i = 0;
+    apr_status_t rv;
+
+    apr_global_mutex_destroy(*lock);
+    do {
+        rv = apr_global_mutex_create(lock, NULL, recovering[i++], pool);
+    } while (rv != APR_SUCCESS
+             && i < sizeof(recovering) / sizeof(recovering[0]));
+#ifdef AP_NEED_SET_MUTEX_PERMS
+    if (rv == APR_SUCCESS) {
+        rv = ap_unixd_set_global_mutex_perms(*lock);
+    }
+#endif
+    if (rv == APR_SUCCESS && !fcgi_stats_lock_recovers(*lock)) {
+        rv = APR_ENOTIMPL;
+    }
+    if (rv == APR_SUCCESS) {
+        ap_log_error(
+            APLOG_MARK, APLOG_WARNING, 0, s,
+            FCGI_LOGNO("30") "Mutex %s is not for " MUTEX_TYPE
+                             ": a child that is killed while it has "
+                             "the lock would stop all others; %s is "
+                             "taken instead (write Mutex %s " MUTEX_TYPE ")",
+            refused, apr_global_mutex_name(*lock),
+            apr_global_mutex_name(*lock));
+    }
+    return rv;
+}
+
+/*
+ * The lock of the shared memory, by the mechanism that Mutex says. One that
+ * does not recover may have been meant for the whole server, and is no reason
+ * not to start.
+ */
+static apr_status_t create_lock(server_rec *s, apr_pool_t *pool,
+                                apr_global_mutex_t **lock)
+{
+    apr_status_t rv =
+        ap_global_mutex_create(lock, NULL, MUTEX_TYPE, NULL, s, pool, 0);
+
+    return rv == APR_SUCCESS && !fcgi_stats_lock_recovers(*lock)
+               ? replace_lock(s, pool, lock)
+               : rv;
+}
+
 /* Makes the shared memory. It and its lock live as long as the server. */
 static apr_status_t create_stats(server_rec *s, fcgi_stats *stats)
 {
@@ -50,7 +114,7 @@ static apr_status_t create_stats(server_rec *s, fcgi_stats *stats)
     apr_status_t rv = ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &children);
 
     if (rv == APR_SUCCESS) {
-        rv = ap_global_mutex_create(&lock, NULL, MUTEX_TYPE, NULL, s, pool, 0);
+        rv = create_lock(s, pool, &lock);
     }
     /* some more: a child that ends has its number until it is gone */
     return rv == APR_SUCCESS ? fcgi_stats_create(stats, pool, lock,

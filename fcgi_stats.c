@@ -99,6 +99,11 @@ static apr_status_t open_presence(void)
     return rv;
 }
 
+int fcgi_stats_lock_recovers(apr_global_mutex_t *lock)
+{
+    return strcmp(apr_global_mutex_name(lock), "posixsem") != 0;
+}
+
 apr_status_t fcgi_stats_create(fcgi_stats *made, apr_pool_t *pool,
                                apr_global_mutex_t *lock, apr_uint32_t children)
 {

@@ -81,9 +81,14 @@ typedef struct fcgi_stats {
     fcgi_segment segments[FCGI_STATS_SEGMENTS];
 } fcgi_stats;
 
+/* True if the system gives a lock back that a killed process had. Where it
+ * does not, as with POSIX's semaphores, all others wait for it for good. */
+int fcgi_stats_lock_recovers(apr_global_mutex_t *lock);
+
 /*
  * Makes the memory; once, in the parent, before any child. lock guards it
- * among processes and threads. All lives in pool, as long as the server.
+ * among processes and threads, and recovers. All lives in pool, as long as
+ * the server.
  */
 apr_status_t fcgi_stats_create(fcgi_stats *stats, apr_pool_t *pool,
                                apr_global_mutex_t *lock,

@@ -52,7 +52,8 @@ typedef enum {
     UNPRESS,
     IS_PRESSED,
     SWEEP,
-    FAILED
+    FAILED,
+    LOCK
 } verb;
 
 struct order {
@@ -131,6 +132,9 @@ static struct answer follow(fcgi_line *line, const struct order *order)
         break;
     case FAILED:
         answer.value = fcgi_stats_failed(line->account, &answer.number);
+        break;
+    case LOCK: /* and keeps it */
+        fcgi_stats_lock();
         break;
     }
     return answer;
@@ -345,14 +349,13 @@ static int hand_on(struct actor *actor, void *conn)
 }
 
 static apr_status_t make_stats(struct fixture *f, fcgi_stats *stats,
-                               apr_uint32_t children)
+                               apr_lockmech_e mechanism)
 {
     apr_global_mutex_t *lock;
-    apr_status_t rv =
-        apr_global_mutex_create(&lock, NULL, APR_LOCK_DEFAULT, f->pool);
+    apr_status_t rv = apr_global_mutex_create(&lock, NULL, mechanism, f->pool);
 
     return rv == APR_SUCCESS
-               ? fcgi_stats_create(stats, f->pool, lock, children)
+               ? fcgi_stats_create(stats, f->pool, lock, CHILDREN)
                : rv;
 }
 
@@ -362,7 +365,7 @@ static int setup(void **state)
 
     *state = f;
     if (!f || apr_pool_create(&f->pool, NULL) != APR_SUCCESS
-        || make_stats(f, &f->stats, CHILDREN) != APR_SUCCESS) {
+        || make_stats(f, &f->stats, APR_LOCK_DEFAULT) != APR_SUCCESS) {
         return -1;
     }
     f->account = fcgi_stats_open_configured("fcgi:/run/app");
@@ -1387,6 +1390,73 @@ static void a_child_may_be_killed_anywhere(void **state)
     munmap(scene, sizeof(*scene));
 }
 
+/* ---- the lock ---- */
+
+/* All that APR knows here. */
+static const apr_lockmech_e mechanisms[] = {
+#if APR_HAS_FCNTL_SERIALIZE
+    APR_LOCK_FCNTL,
+#endif
+#if APR_HAS_FLOCK_SERIALIZE
+    APR_LOCK_FLOCK,
+#endif
+#if APR_HAS_SYSVSEM_SERIALIZE
+    APR_LOCK_SYSVSEM,
+#endif
+#if APR_HAS_PROC_PTHREAD_SERIALIZE
+    APR_LOCK_PROC_PTHREAD,
+#endif
+#if APR_HAS_POSIXSEM_SERIALIZE
+    APR_LOCK_POSIXSEM,
+#endif
+    APR_LOCK_DEFAULT
+};
+
+/* What is said of a mechanism is true: its lock is there again, or not, after
+ * the child that had it was killed. Then all goes on with right counts. */
+static void assert_lock_recovers(struct fixture *f, apr_lockmech_e mechanism)
+{
+    const char *name;
+    struct actor *a, *b;
+    int recovers;
+
+    assert_int_equal(make_stats(f, &f->stats, mechanism), APR_SUCCESS);
+    name = apr_global_mutex_name(f->stats.lock);
+    recovers = fcgi_stats_lock_recovers(f->stats.lock);
+    print_message("# %s %s\n", name, recovers ? "recovers" : "does not");
+    f->account = fcgi_stats_open_configured("fcgi:/run/app");
+    a = start(f);
+    b = start(f);
+    assert_placed(a);
+    tell(a, LOCK);
+    assert_true(apr_global_mutex_trylock(f->stats.lock) != APR_SUCCESS);
+    kill_actor(a);
+    if (recovers) {
+        assert_int_equal(apr_global_mutex_trylock(f->stats.lock), APR_SUCCESS);
+        fcgi_stats_unlock();
+        let_sweep(f);
+        assert_placed(b);
+        assert_shares(f, 1, 0, 0);
+        tell(b, FREE);
+        assert_clean(f);
+    }
+    else {
+        assert_true(apr_global_mutex_trylock(f->stats.lock) != APR_SUCCESS);
+    }
+    kill_actor(b);
+}
+
+static void a_lock_is_known_to_outlive_its_killed_holder(void **state)
+{
+    unsigned int i;
+
+    alarm(100);
+    for (i = 0; i < sizeof(mechanisms) / sizeof(mechanisms[0]); i++) {
+        assert_lock_recovers(*state, mechanisms[i]);
+    }
+    alarm(0);
+}
+
 /* ---- accounts ---- */
 
 static void an_account_is_found_by_its_name(void **state)
@@ -1511,7 +1581,7 @@ static void a_restart_keeps_accounts_and_what_children_hold(void **state)
     assert_placed(before);
     assert_placed(before);
 
-    assert_int_equal(make_stats(f, &between, CHILDREN), APR_SUCCESS);
+    assert_int_equal(make_stats(f, &between, APR_LOCK_DEFAULT), APR_SUCCESS);
     assert_ptr_not_equal(fcgi_stats_open_configured("fcgi:/run/app"),
                          f->account);
     fcgi_stats_use(NULL);
@@ -1620,6 +1690,7 @@ int main(void)
         TEST(many_threads_of_many_children_share_the_places),
         TEST(a_connection_that_is_kept_and_used_counts_once),
         TEST(a_child_may_be_killed_anywhere),
+        TEST(a_lock_is_known_to_outlive_its_killed_holder),
         TEST(an_account_is_found_by_its_name),
         TEST(the_shares_of_an_account_are_its_own),
         TEST(a_name_too_long_has_no_account),
