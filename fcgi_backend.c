@@ -72,9 +72,6 @@ void fcgi_backend_press(fcgi_conn *conn)
     if (!conn->pressing) {
         conn->pressing = 1;
         fcgi_line_press(conn->line);
-        if (conn->line->limits.keepalive) {
-            fcgi_idle_give_up(conn->line);
-        }
     }
 }
 

@@ -358,10 +358,26 @@ void fcgi_line_drop(fcgi_line *line)
     give_back(line, &mine(line)->idle);
 }
 
+/*
+ * Says first that it waits, and then looks who keeps connections. Who keeps
+ * one counts it first, has it where it can be given up, and then looks whether
+ * anybody waits (fcgi_idle_put()). So one of the two sees the other: both are
+ * writes that all see in one order, each before the read.
+ */
 void fcgi_line_press(fcgi_line *line)
 {
-    if (line->account) {
-        apr_atomic_inc32(&mine(line)->needy);
+    fcgi_account *account = line->account;
+    apr_uint32_t i, count;
+
+    if (!account) {
+        return;
+    }
+    apr_atomic_inc32(&mine(line)->needy);
+    count = fcgi_stats_children();
+    for (i = 0; i < count; i++) {
+        if (apr_atomic_read32(&account->shares[i].idle)) {
+            fcgi_stats_notify(i + 1);
+        }
     }
 }
 

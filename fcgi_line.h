@@ -71,7 +71,8 @@ int fcgi_line_reuse(fcgi_line *line);
 void fcgi_line_drop(fcgi_line *line);
 
 /* One request more, or less, waits for the application: for a place, a
- * connection, or the first byte on a new one. */
+ * connection, or the first byte on a new one. The children that keep idle
+ * connections are notified (fcgi_stats_wait_for_notice()). */
 void fcgi_line_press(fcgi_line *line);
 void fcgi_line_unpress(fcgi_line *line);
 

@@ -29,7 +29,10 @@ APLOG_USE_MODULE(fastcgi_handler);
 /* Where the shared memory is found again after a restart. Another layout of
  * fcgi_stats or of its accounts needs another name: the module's file may be
  * exchanged between restarts. */
-#define RETAINED "mod_fastcgi_handler/accounts/3"
+#define RETAINED "mod_fastcgi_handler/accounts/4"
+
+/* So late connections are closed of a child that is not told to stop. */
+#define ASK_EVERY apr_time_from_sec(1)
 
 int fcgi_startup_begin(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 {
@@ -173,7 +176,8 @@ static void report_stray(const char *backend)
                  backend);
 }
 
-/* prefork runs no hook while its child still serves a request. */
+/* prefork runs no hook while its child still serves a request, and tells
+ * nobody but the interrupted thread: it has to be asked. */
 static int has_to_stop(void)
 {
     int state;
@@ -182,7 +186,22 @@ static int has_to_stop(void)
            && state == AP_MPMQ_STOPPING;
 }
 
-static const fcgi_idle_hooks idle_hooks = { has_to_stop, report_stray };
+/* True if the MPM's hook for a child that stops is called in time. */
+static int is_told_to_stop(void)
+{
+    int threaded;
+
+    return ap_mpm_query(AP_MPMQ_IS_THREADED, &threaded) == APR_SUCCESS
+           && threaded != AP_MPMQ_NOT_SUPPORTED;
+}
+
+static apr_status_t start_idle(apr_pool_t *pchild)
+{
+    static fcgi_idle_hooks hooks = { has_to_stop, 0, report_stray };
+
+    hooks.ask_every = is_told_to_stop() ? 0 : ASK_EVERY;
+    return fcgi_idle_start(pchild, &hooks);
+}
 
 void fcgi_startup_child(apr_pool_t *pchild, server_rec *s)
 {
@@ -192,7 +211,7 @@ void fcgi_startup_child(apr_pool_t *pchild, server_rec *s)
         rv = fcgi_stats_join(pchild);
     }
     if (rv == APR_SUCCESS && fcgi_known_any_kept()) {
-        rv = fcgi_idle_start(pchild, &idle_hooks);
+        rv = start_idle(pchild);
     }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_EMERG, rv, s,

@@ -132,6 +132,20 @@ void fcgi_stats_unlock(void);
 apr_uint32_t fcgi_stats_me(void);
 fcgi_share *fcgi_stats_my_share(fcgi_account *account);
 
+/* The highest number that a child has had. */
+apr_uint32_t fcgi_stats_children(void);
+
+/*
+ * Notifies the child of that number that the memory says something new that
+ * matters to it. Nobody has to wait for it there. May be called in a signal's
+ * handler.
+ */
+void fcgi_stats_notify(apr_uint32_t child);
+
+/* Waits until this child is notified; how often, and what for, is not said.
+ * One of before, for a dead child of the same number, is as good. */
+void fcgi_stats_wait_for_notice(void);
+
 /* The shares of all children, added. */
 fcgi_share fcgi_stats_sum(fcgi_account *account);
 

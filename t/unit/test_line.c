@@ -53,7 +53,8 @@ typedef enum {
     IS_PRESSED,
     SWEEP,
     FAILED,
-    LOCK
+    LOCK,
+    HEAR
 } verb;
 
 struct order {
@@ -135,6 +136,9 @@ static struct answer follow(fcgi_line *line, const struct order *order)
         break;
     case LOCK: /* and keeps it */
         fcgi_stats_lock();
+        break;
+    case HEAR:
+        fcgi_stats_wait_for_notice();
         break;
     }
     return answer;
@@ -853,6 +857,75 @@ static void an_idle_connection_has_a_place_until_it_is_dropped(void **state)
     tell(a, DROP);
     assert_int_equal(get_answer(b).value, FCGI_LINE_PLACE);
     assert_shares(f, 1, 0, 0);
+}
+
+static void assert_hears(struct actor *actor)
+{
+    order(actor, (struct order){ .verb = HEAR });
+    get_answer(actor);
+}
+
+/* Begins to hear, and has heard nothing after a while. */
+static void assert_hears_nothing(struct actor *actor)
+{
+    struct pollfd ready = { actor->fd, POLLIN, 0 };
+
+    order(actor, (struct order){ .verb = HEAR });
+    assert_int_equal(poll(&ready, 1, 50), 0);
+}
+
+static void who_keeps_a_connection_hears_of_who_waits(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b, *c;
+
+    limit(f, 0, 0, 5);
+    a = start(f);
+    b = start(f);
+    c = start(f);
+    assert_placed(a);
+    assert_placed(b);
+    assert_true(tell(a, KEEP));
+    assert_hears_nothing(a);
+    tell(b, PRESS);
+    get_answer(a);
+    tell(b, UNPRESS);
+    assert_hears_nothing(a); /* who waits no more is nothing to hear of */
+    tell(c, PRESS);
+    get_answer(a);
+    assert_hears_nothing(b); /* it keeps none */
+    fcgi_stats_notify(b->me);
+    get_answer(b);
+}
+
+static void notices_of_before_are_one(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+    apr_uint32_t number;
+    int i;
+
+    limit(f, 0, 0, 5);
+    a = start(f);
+    b = start(f);
+    number = a->me;
+    assert_placed(a);
+    assert_true(tell(a, KEEP));
+    for (i = 0; i < 5; i++) {
+        tell(b, PRESS);
+    }
+    assert_hears(a);
+    assert_hears_nothing(a); /* in which it is killed */
+    kill_actor(a);
+    for (i = 0; i < 5; i++) {
+        tell(b, PRESS);
+    }
+    a = start(f);
+    assert_int_equal(a->me, number);
+    assert_hears(a);
+    assert_hears_nothing(a);
+    fcgi_stats_notify(number);
+    get_answer(a);
 }
 
 /* ---- killed children ---- */
@@ -1674,6 +1747,8 @@ int main(void)
         TEST(nothing_is_kept_while_anybody_waits),
         TEST(nothing_is_used_again_while_anybody_waits),
         TEST(an_idle_connection_has_a_place_until_it_is_dropped),
+        TEST(who_keeps_a_connection_hears_of_who_waits),
+        TEST(notices_of_before_are_one),
         TEST(a_killed_childs_places_are_free),
         TEST(a_killed_childs_places_come_to_who_waits),
         TEST(who_enters_brings_the_dead_ones_place_to_who_waits),
