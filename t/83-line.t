@@ -102,7 +102,7 @@ sub most_at_once {
 sub start_httpd {
     my ($app, $keys, %opt) = @_;
     my $config = delete $opt{config} // '';
-    return Httpd->start(
+    my $httpd = Httpd->start(
         vars => { APP => $app->handler },
         env => { LD_PRELOAD => join ' ', $ENV{HTTPD_PRELOAD} // (),
                      "$build/observer.so" },
@@ -113,6 +113,8 @@ FcgiBackend \@APP\@ $keys
 </Location>
 $config
 EOC
+    unlink $httpd->root . '/tmp/line'; # what children have is made by now
+    return $httpd;
 }
 
 sub send_request {
