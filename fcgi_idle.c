@@ -25,7 +25,7 @@
 
 /* So long after a notice it is looked whether that request still waits. One
  * that makes its connection at once does not any more, and needs no other's. */
-#define GRACE apr_time_from_msec(2)
+#define LOOK_AFTER apr_time_from_msec(2)
 
 /* No moment will be later. */
 #define NEVER ((fcgi_instant)APR_INT64_MAX)
@@ -255,7 +255,7 @@ static void *APR_THREAD_FUNC listen_to_others(apr_thread_t *thread, void *data)
     (void)thread;
     while (!is_stopping()) {
         fcgi_stats_wait_for_notice();
-        apr_sleep(GRACE);
+        apr_sleep(LOOK_AFTER);
         give_up();
     }
     apr_atomic_dec32(&idle.running);

@@ -39,7 +39,7 @@ int fcgi_idle_is_on(void);
 void fcgi_idle_put(fcgi_conn *conn, fcgi_instant expires);
 
 /*
- * A quiet connection of that line, in use now with its place, or NULL. Those
+ * A quiet connection of that line, in use now with its permit, or NULL. Those
  * found ended are thrown away.
  */
 fcgi_conn *fcgi_idle_take(fcgi_line *line);

@@ -5,7 +5,7 @@
  * fcgi_stats.h. The memory is APR's, without a name, inherited by fork().
  *
  * Why a killed child leaves nothing behind: it writes only its own share and
- * its own places in lines, and others only set single words of them. Its
+ * its own slots in lines, and others only set single words of them. Its
  * lock on a byte of the presence file ends with it, whatever ended it; then
  * all that carries its number is cleared.
  */
@@ -192,12 +192,12 @@ static int is_alive(apr_uint32_t child)
 static int clear(fcgi_account *account, apr_uint32_t child)
 {
     fcgi_share *share = &account->shares[child - 1];
-    int found = share->in_use || share->idle || share->needy;
+    int found = share->in_use || share->idle || share->pressing;
     apr_uint32_t i;
 
     apr_atomic_set32(&share->in_use, 0);
     apr_atomic_set32(&share->idle, 0);
-    apr_atomic_set32(&share->needy, 0);
+    apr_atomic_set32(&share->pressing, 0);
     for (i = 0; i < account->line_count; i++) {
         if (account->line[i].child == child) {
             account->line[i].child = 0;
@@ -401,7 +401,7 @@ fcgi_share fcgi_stats_sum(fcgi_account *account)
 
         sum.in_use += apr_atomic_read32(&share->in_use);
         sum.idle += apr_atomic_read32(&share->idle);
-        sum.needy += apr_atomic_read32(&share->needy);
+        sum.pressing += apr_atomic_read32(&share->pressing);
     }
     return sum;
 }
@@ -413,7 +413,7 @@ static int holds(fcgi_account *account, apr_uint32_t child)
     apr_uint32_t i;
 
     if (apr_atomic_read32(&share->in_use) || apr_atomic_read32(&share->idle)
-        || apr_atomic_read32(&share->needy)) {
+        || apr_atomic_read32(&share->pressing)) {
         return 1;
     }
     for (i = 0; i < account->line_count; i++) {

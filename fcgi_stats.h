@@ -38,18 +38,19 @@
 /* What one child has of one backend. Written atomically by that child, and
  * by whoever finds it dead. */
 typedef struct fcgi_share {
-    apr_uint32_t in_use; /* connections, those being made included */
-    apr_uint32_t idle;   /* connections kept */
-    apr_uint32_t needy;  /* requests that wait for the application */
+    apr_uint32_t in_use;   /* connections, those being made included */
+    apr_uint32_t idle;     /* connections kept */
+    apr_uint32_t pressing; /* requests that wait for the application, and
+                           * press (fcgi_line.h) */
 } fcgi_share;
 
-/* A place in a line. */
+/* A slot of a line. */
 typedef struct fcgi_waiter {
-    apr_uint32_t child;  /* its number; 0: nobody stands here */
-    apr_uint32_t called; /* its turn has come: it has a connection to make, or
-                          * one is handed to it */
-    apr_uint64_t ticket; /* the lowest is the first */
-    sem_t wake;          /* posted when it is called */
+    apr_uint32_t child;   /* its number; 0: the slot is free */
+    apr_uint32_t granted; /* it has a permit: it has a connection to make, or
+                           * one is handed to it */
+    apr_uint64_t ticket;  /* the lowest is the first */
+    sem_t wake;           /* posted when it has a grant */
 } fcgi_waiter;
 
 /* One backend. Under fcgi_stats_lock() but for what is said to be atomic. */
@@ -60,7 +61,7 @@ typedef struct fcgi_account {
                               * atomic */
     fcgi_instant failed_at;  /* when a failure was last said in the log */
     apr_uint32_t failures;   /* that the log does not say yet */
-    apr_uint32_t line_count; /* places of line that were ever taken */
+    apr_uint32_t line_count; /* slots of line that were ever taken */
     fcgi_tally tally;        /* atomic */
     fcgi_waiter line[FCGI_LINE_MAX];
     fcgi_share shares[]; /* atomic; of child 1, 2, ... */

@@ -449,7 +449,7 @@ static void assert_nothing_left(const fcgi_backend *backend)
 
     assert_int_equal(sum.in_use, 0);
     assert_int_equal(sum.idle, 0);
-    assert_int_equal(sum.needy, 0);
+    assert_int_equal(sum.pressing, 0);
     for (i = 0; i < FCGI_LINE_MAX; i++) {
         assert_int_equal(backend->line->account->line[i].child, 0);
         assert_null(backend->line->handed[i]);
@@ -580,13 +580,13 @@ static fcgi_conn *must_acquire(fcgi_backend *backend)
 }
 
 static void assert_shares(const fcgi_backend *backend, apr_uint32_t in_use,
-                          apr_uint32_t idle, apr_uint32_t needy)
+                          apr_uint32_t idle, apr_uint32_t pressing)
 {
     fcgi_share sum = fcgi_stats_sum(backend->line->account);
 
     assert_int_equal(sum.in_use, in_use);
     assert_int_equal(sum.idle, idle);
-    assert_int_equal(sum.needy, needy);
+    assert_int_equal(sum.pressing, pressing);
 }
 
 /* Waits until they are all closed. */
@@ -661,7 +661,7 @@ static void an_idle_connection_ends_when_its_time_is_over(void **state)
     assert_nothing_left(backend);
 }
 
-static void a_connection_that_is_not_made_has_no_place(void **state)
+static void a_connection_that_is_not_made_has_no_permit(void **state)
 {
     fcgi_backend *backend = make_patient("missing", 2);
     struct waiter waiter = { backend, NULL, 0, APR_SUCCESS };
@@ -676,8 +676,8 @@ static void a_connection_that_is_not_made_has_no_place(void **state)
     assert_nothing_left(backend);
 }
 
-/* Its turn comes, with a connection or without, when its client has gone. */
-static void a_turn_without_a_client_is_given_back(void **state)
+/* Its permit comes, with a connection or without, when its client has gone. */
+static void a_grant_without_a_client_is_given_back(void **state)
 {
     fcgi_backend *backend = make_patient("gone", 1);
     struct waiter waiter = { backend, NULL, 0, APR_EOF };
@@ -693,8 +693,8 @@ static void a_turn_without_a_client_is_given_back(void **state)
     }
 }
 
-/* Its turn comes as its time is over: in time. */
-static void a_turn_at_the_last_moment_is_taken(void **state)
+/* Its permit comes as its time is over: in time. */
+static void a_grant_at_the_last_moment_is_taken(void **state)
 {
     fcgi_backend *backend = make_patient("last", 1);
     struct waiter waiter = { backend, NULL, 0, APR_SUCCESS };
@@ -815,9 +815,9 @@ int main(void)
         cmocka_unit_test(
             a_connection_on_its_way_to_idle_ends_when_any_request_waits),
         cmocka_unit_test(an_idle_connection_ends_when_its_time_is_over),
-        cmocka_unit_test(a_connection_that_is_not_made_has_no_place),
-        cmocka_unit_test(a_turn_without_a_client_is_given_back),
-        cmocka_unit_test(a_turn_at_the_last_moment_is_taken),
+        cmocka_unit_test(a_connection_that_is_not_made_has_no_permit),
+        cmocka_unit_test(a_grant_without_a_client_is_given_back),
+        cmocka_unit_test(a_grant_at_the_last_moment_is_taken),
         cmocka_unit_test(threads_share_connections_without_a_race),
     };
 
