@@ -14,6 +14,7 @@
 #include <apr_file_info.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
+#include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
 
 /* The longest path a socket address takes, without the final NUL. */
@@ -30,8 +31,30 @@
  * is an answer of before. */
 #define ASK_EVERY apr_time_from_sec(1)
 
-/* Guards every fcgi_resolved of the process. */
-static apr_thread_mutex_t *memory;
+/* A name that did not resolve is not asked for again for so long. Far shorter
+ * than FcgiConnectTimeout: its attempts are to see a name that appears. */
+#define FAILED_FOR apr_time_from_msec(250)
+
+/* Names of which that is remembered, in this process; the next one takes the
+ * oldest one's place. Clients may have a part in names. */
+#define FAILED_NAMES 16
+
+/* The longest name of the DNS, with its NUL (RFC 1035, 2.3.4). */
+#define MAX_NAME 256
+
+typedef struct failed_name {
+    char host[MAX_NAME];
+    apr_status_t rv; /* APR_SUCCESS: it resolves now */
+    fcgi_instant until;
+} failed_name;
+
+static struct {
+    apr_thread_mutex_t *mutex;    /* of the rest, and every fcgi_resolved */
+    apr_thread_cond_t *has_asked; /* a name of which nothing is known was
+                                   * asked for */
+    failed_name failed[FAILED_NAMES];
+    unsigned int next_failed;
+} memory;
 
 int fcgi_address_is_ours(const char *handler)
 {
@@ -192,42 +215,92 @@ static apr_status_t look_up(const fcgi_address *address, apr_pool_t *pool,
                                  address->port, 0, pool);
 }
 
+/* Under the mutex, as the next two. */
+static failed_name *find_failed(const char *host)
+{
+    int i;
+
+    for (i = 0; i < FAILED_NAMES; i++) {
+        if (!strcmp(memory.failed[i].host, host)) {
+            return &memory.failed[i];
+        }
+    }
+    return NULL;
+}
+
+/* The failure of a moment ago, or APR_SUCCESS: the caller has to ask, and
+ * others believe in it meanwhile. */
+static apr_status_t recall_failure(const char *host, fcgi_instant now)
+{
+    failed_name *name = find_failed(host);
+
+    if (!name || name->rv == APR_SUCCESS) {
+        return APR_SUCCESS;
+    }
+    if (now < name->until) {
+        return name->rv;
+    }
+    name->until = now + ASKING;
+    return APR_SUCCESS;
+}
+
+/* Remembers how asking went. */
+static void note_answer(const char *host, apr_status_t rv)
+{
+    failed_name *name = find_failed(host);
+
+    if (!name && rv != APR_SUCCESS && strlen(host) < MAX_NAME) {
+        name = &memory.failed[memory.next_failed++ % FAILED_NAMES];
+        apr_cpystrn(name->host, host, MAX_NAME);
+    }
+    if (name) {
+        name->rv = rv;
+        name->until = fcgi_clock_now() + FAILED_FOR;
+    }
+}
+
 /* What is remembered, copied to pool; *first is NULL if that is nothing, or
- * too old. Then the caller has to ask. */
-static apr_status_t recall(fcgi_resolved *resolved, apr_pool_t *pool,
+ * too old. Then the caller has to ask. Waits for another that asks, if nothing
+ * is known. */
+static apr_status_t recall(const fcgi_address *address, apr_pool_t *pool,
                            apr_sockaddr_t **first)
 {
-    fcgi_instant now = fcgi_clock_now();
+    fcgi_resolved *resolved = address->resolved;
     apr_status_t rv = APR_SUCCESS;
+    fcgi_instant now;
 
     *first = NULL;
-    apr_thread_mutex_lock(memory);
-    if (resolved->first && now < resolved->expires) {
+    apr_thread_mutex_lock(memory.mutex);
+    while (resolved && !resolved->first && resolved->is_asked) {
+        apr_thread_cond_wait(memory.has_asked, memory.mutex);
+    }
+    now = fcgi_clock_now();
+    if (!resolved || !resolved->first) {
+        rv = recall_failure(address->host, now);
+    }
+    else if (now < resolved->expires) {
         rv = apr_sockaddr_info_copy(first, resolved->first, pool);
     }
-    else {
+    if (resolved && rv == APR_SUCCESS && !*first) {
         resolved->expires = now + ASKING;
         resolved->asked = now;
+        resolved->is_asked = 1;
     }
-    apr_thread_mutex_unlock(memory);
+    apr_thread_mutex_unlock(memory.mutex);
     return rv;
 }
 
-/* Takes an answer of the resolver over, with its pool. */
-static void learn(fcgi_resolved *resolved, apr_pool_t *own,
-                  apr_sockaddr_t *found)
+/* Takes an answer of the resolver over, with its pool. Under the mutex.
+ * Returns the pool of the one before, or NULL. */
+static apr_pool_t *learn(fcgi_resolved *resolved, apr_pool_t *own,
+                         apr_sockaddr_t *found)
 {
-    apr_pool_t *old;
+    apr_pool_t *old = resolved->pool;
 
-    apr_thread_mutex_lock(memory);
-    old = resolved->pool;
     resolved->pool = own;
     resolved->first = found;
     resolved->expires = fcgi_clock_now() + resolved->ttl;
-    apr_thread_mutex_unlock(memory);
-    if (old) {
-        apr_pool_destroy(old);
-    }
+    return old;
 }
 
 /* Asks the resolver; without an answer what was known still holds. */
@@ -235,26 +308,43 @@ static apr_status_t ask(const fcgi_address *address, apr_pool_t *pool,
                         apr_sockaddr_t **first)
 {
     fcgi_resolved *resolved = address->resolved;
-    apr_sockaddr_t *found;
-    apr_pool_t *own;
+    apr_pool_t *own, *unused = NULL;
+    apr_sockaddr_t *found = NULL;
     apr_status_t rv = apr_pool_create_unmanaged_ex(&own, NULL, NULL);
 
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-    rv = look_up(address, own, &found);
     if (rv == APR_SUCCESS) {
-        rv = apr_sockaddr_info_copy(first, found, pool);
-        learn(resolved, own, found);
-        return rv;
+        rv = look_up(address, own, &found);
+        unused = own;
     }
-    apr_pool_destroy(own);
-    apr_thread_mutex_lock(memory);
+    apr_thread_mutex_lock(memory.mutex);
+    if (rv == APR_SUCCESS) {
+        unused = learn(resolved, own, found);
+    }
+    else {
+        resolved->expires = fcgi_clock_now() + ASKING;
+    }
     if (resolved->first) {
         rv = apr_sockaddr_info_copy(first, resolved->first, pool);
     }
-    resolved->expires = fcgi_clock_now() + ASKING;
-    apr_thread_mutex_unlock(memory);
+    note_answer(address->host, rv);
+    resolved->is_asked = 0;
+    apr_thread_cond_broadcast(memory.has_asked);
+    apr_thread_mutex_unlock(memory.mutex);
+    if (unused) {
+        apr_pool_destroy(unused);
+    }
+    return rv;
+}
+
+/* The same for a name of which no answer is remembered. */
+static apr_status_t ask_each_time(const fcgi_address *address,
+                                  apr_pool_t *pool, apr_sockaddr_t **first)
+{
+    apr_status_t rv = look_up(address, pool, first);
+
+    apr_thread_mutex_lock(memory.mutex);
+    note_answer(address->host, rv);
+    apr_thread_mutex_unlock(memory.mutex);
     return rv;
 }
 
@@ -263,11 +353,15 @@ apr_status_t fcgi_address_resolve(const fcgi_address *address,
 {
     apr_status_t rv;
 
-    if (!address->resolved) {
+    if (address->path) {
         return look_up(address, pool, first);
     }
-    rv = recall(address->resolved, pool, first);
-    return rv != APR_SUCCESS || *first ? rv : ask(address, pool, first);
+    rv = recall(address, pool, first);
+    if (rv != APR_SUCCESS || *first) {
+        return rv;
+    }
+    return address->resolved ? ask(address, pool, first)
+                             : ask_each_time(address, pool, first);
 }
 
 void fcgi_address_doubt(const fcgi_address *address)
@@ -275,15 +369,19 @@ void fcgi_address_doubt(const fcgi_address *address)
     fcgi_resolved *resolved = address->resolved;
 
     if (resolved) {
-        apr_thread_mutex_lock(memory);
+        apr_thread_mutex_lock(memory.mutex);
         if (resolved->expires > resolved->asked + ASK_EVERY) {
             resolved->expires = resolved->asked + ASK_EVERY;
         }
-        apr_thread_mutex_unlock(memory);
+        apr_thread_mutex_unlock(memory.mutex);
     }
 }
 
 apr_status_t fcgi_address_start(apr_pool_t *pool)
 {
-    return apr_thread_mutex_create(&memory, APR_THREAD_MUTEX_DEFAULT, pool);
+    apr_status_t rv =
+        apr_thread_mutex_create(&memory.mutex, APR_THREAD_MUTEX_DEFAULT, pool);
+
+    return rv == APR_SUCCESS ? apr_thread_cond_create(&memory.has_asked, pool)
+                             : rv;
 }

@@ -21,6 +21,7 @@ typedef struct fcgi_resolved {
     apr_interval_time_t ttl; /* how long that is believed */
     fcgi_instant expires;
     fcgi_instant asked;    /* when the resolver was asked last */
+    int is_asked;          /* now, by some thread */
     apr_sockaddr_t *first; /* NULL: nothing yet */
     apr_pool_t *pool;      /* of first */
 } fcgi_resolved;
@@ -30,7 +31,7 @@ typedef struct fcgi_address {
     const char *path; /* of a unix socket; NULL for TCP */
     const char *host; /* TCP: a name or a number, IPv6 without brackets */
     apr_port_t port;  /* TCP: 1 to 65535 */
-    fcgi_resolved *resolved; /* NULL: a name is looked up each time */
+    fcgi_resolved *resolved; /* NULL: what a name is is not remembered */
 } fcgi_address;
 
 /* True if a handler name is meant for us. handler may be NULL. */
@@ -56,7 +57,8 @@ void fcgi_address_remember(fcgi_address *address, apr_pool_t *pool,
 /*
  * The socket addresses to try, in order, in pool. May wait for the system's
  * resolver; what was found before is used while another thread asks anew, and
- * when there is no answer. Errors as apr_sockaddr_info_get().
+ * when there is no answer. That a name does not resolve holds for a quarter of
+ * a second. Errors as apr_sockaddr_info_get().
  */
 apr_status_t fcgi_address_resolve(const fcgi_address *address,
                                   apr_pool_t *pool, apr_sockaddr_t **first);

@@ -27,7 +27,7 @@
  * made may have no free worker. */
 #define BUSY apr_time_from_msec(5)
 
-/* How often one that stands in line looks whether its client is there. */
+/* How often one that waits in line looks whether its client is there. */
 #define LOOK_UP apr_time_from_msec(50)
 
 fcgi_backend *fcgi_backend_create(apr_pool_t *pool,
@@ -72,9 +72,6 @@ void fcgi_backend_press(fcgi_conn *conn)
     if (!conn->pressing) {
         conn->pressing = 1;
         fcgi_line_press(conn->line);
-        if (conn->line->limits.keepalive) {
-            fcgi_idle_give_up(conn->line);
-        }
     }
 }
 
@@ -93,9 +90,9 @@ int fcgi_backend_is_pressed(const fcgi_backend *backend)
 
 /* ---- in line ---- */
 
-/* Has its turn. A connection that was handed on replaces the new one, or
- * leaves its place to it. */
-static fcgi_conn *take_turn(fcgi_conn *conn, fcgi_conn *handed, int fresh)
+/* A permit was granted. A connection that was handed on replaces the new one,
+ * or leaves its permit to it. */
+static fcgi_conn *use_grant(fcgi_conn *conn, fcgi_conn *handed, int fresh)
 {
     if (handed && (fresh || !fcgi_idle_is_quiet(handed))) {
         fcgi_conn_close(handed, FCGI_CONN_IN_USE);
@@ -106,12 +103,12 @@ static fcgi_conn *take_turn(fcgi_conn *conn, fcgi_conn *handed, int fresh)
         fcgi_conn_close(conn, FCGI_CONN_NEW);
         conn = handed;
     }
-    conn->has_place = 1;
+    conn->has_permit = 1;
     return conn;
 }
 
-/* Nobody is there for whom a turn that has come is good. */
-static void waste_turn(fcgi_line *line, fcgi_conn *handed)
+/* Nobody is there any more for whom the permit that was granted is good. */
+static void return_grant(fcgi_line *line, fcgi_conn *handed)
 {
     if (handed) {
         fcgi_conn_close(handed, FCGI_CONN_IN_USE);
@@ -131,11 +128,11 @@ static fcgi_outcome look_up(const fcgi_backend *backend, fcgi_instant since,
                : FCGI_OUTCOME_NO_PLACE;
 }
 
-/* Waits at spot of the line; NULL with *result set if it does not get on. */
-static fcgi_conn *stand_in_line(const fcgi_backend *backend, fcgi_conn *conn,
-                                apr_uint32_t spot,
-                                const fcgi_patience *patience,
-                                fcgi_result *result)
+/* Waits in a slot of the line; NULL with *result set if it does not get on. */
+static fcgi_conn *wait_in_line(const fcgi_backend *backend, fcgi_conn *conn,
+                               apr_uint32_t slot,
+                               const fcgi_patience *patience,
+                               fcgi_result *result)
 {
     fcgi_outcome outcome = FCGI_OUTCOME_PENDING;
     fcgi_line_state state = FCGI_LINE_WAITING;
@@ -143,17 +140,17 @@ static fcgi_conn *stand_in_line(const fcgi_backend *backend, fcgi_conn *conn,
     void *handed = NULL;
 
     while (state == FCGI_LINE_WAITING && outcome == FCGI_OUTCOME_PENDING) {
-        state = fcgi_line_wait(backend->line, spot, LOOK_UP, &handed);
+        state = fcgi_line_wait(backend->line, slot, LOOK_UP, &handed);
         outcome = look_up(backend, since, patience);
     }
     if (state == FCGI_LINE_WAITING) {
-        state = fcgi_line_leave(backend->line, spot, &handed);
+        state = fcgi_line_leave(backend->line, slot, &handed);
     }
-    if (state == FCGI_LINE_PLACE) {
+    if (state == FCGI_LINE_PERMIT) {
         if (outcome != FCGI_OUTCOME_CLIENT_GONE) {
-            return take_turn(conn, handed, patience->fresh);
+            return use_grant(conn, handed, patience->fresh);
         }
-        waste_turn(backend->line, handed);
+        return_grant(backend->line, handed);
     }
     fail(result, outcome, FCGI_PHASE_QUEUE,
          outcome == FCGI_OUTCOME_NO_PLACE
@@ -162,20 +159,21 @@ static fcgi_conn *stand_in_line(const fcgi_backend *backend, fcgi_conn *conn,
     return NULL;
 }
 
-/* Gets conn a place, or another connection that has one. NULL with *result
+/* Gets conn a permit, or another connection that has one. NULL with *result
  * set: none. */
-static fcgi_conn *get_place(const fcgi_backend *backend, fcgi_conn *conn,
-                            const fcgi_patience *patience, fcgi_result *result)
+static fcgi_conn *get_permit(const fcgi_backend *backend, fcgi_conn *conn,
+                             const fcgi_patience *patience,
+                             fcgi_result *result)
 {
-    apr_uint32_t spot;
+    apr_uint32_t slot;
 
-    switch (fcgi_line_enter(backend->line, &spot)) {
-    case FCGI_LINE_PLACE:
-        conn->has_place = 1;
+    switch (fcgi_line_enter(backend->line, &slot)) {
+    case FCGI_LINE_PERMIT:
+        conn->has_permit = 1;
         return conn;
     case FCGI_LINE_WAITING:
         fcgi_backend_press(conn);
-        return stand_in_line(backend, conn, spot, patience, result);
+        return wait_in_line(backend, conn, slot, patience, result);
     case FCGI_LINE_FULL:
         break;
     }
@@ -295,33 +293,33 @@ static int connect_conn(const fcgi_backend *backend, fcgi_conn *conn,
 static void give_up(fcgi_conn *conn)
 {
     fcgi_line *line = conn->line;
-    int had_place = conn->has_place;
+    int had_permit = conn->has_permit;
 
     fcgi_backend_unpress(conn);
     fcgi_conn_close(conn, FCGI_CONN_NEW);
-    if (had_place) {
+    if (had_permit) {
         fcgi_line_free(line);
     }
 }
 
-/* Connects a connection that has its place; 0 with *result set. */
+/* Connects a connection that has its permit; 0 with *result set. */
 static int connect_pressing(const fcgi_backend *backend, fcgi_conn *conn,
                             apr_pool_t *pool, fcgi_patience *patience,
                             fcgi_result *result)
 {
     fcgi_instant since = fcgi_clock_now();
-    int stood = conn->pressing, connected;
+    int waited = conn->pressing, connected;
 
     fcgi_backend_press(conn);
     connected = connect_conn(backend, conn, pool, patience, result);
-    if (connected && !stood) {
+    if (connected && !waited) {
         fcgi_backend_unpress(conn); /* a worker may be at it already */
     }
     patience->waits.connect += fcgi_clock_now() - since;
     return connected;
 }
 
-/* A connection with its place: handed on, or new. NULL with *result set. */
+/* A connection with its permit: handed on, or new. NULL with *result set. */
 static fcgi_conn *make_conn(const fcgi_backend *backend, apr_pool_t *pool,
                             fcgi_patience *patience, fcgi_result *result)
 {
@@ -334,7 +332,7 @@ static fcgi_conn *make_conn(const fcgi_backend *backend, apr_pool_t *pool,
         fail(result, FCGI_OUTCOME_NO_PLACE, FCGI_PHASE_QUEUE, "out of memory");
         return NULL;
     }
-    conn = get_place(backend, made, patience, result);
+    conn = get_permit(backend, made, patience, result);
     patience->waits.queue += fcgi_clock_now() - since;
     if (!conn) {
         give_up(made);

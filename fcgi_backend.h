@@ -2,7 +2,7 @@
 
 /*
  * fcgi_backend.h - an application and how to get a connection to it: a kept
- * one, or a place in line, a new one, tried again until the time is over.
+ * one, or a permit and a new one, tried again until the time is over.
  *
  * Everything about keeping, capping and queueing is behind acquire and
  * release. Knows neither requests nor HTTP.
@@ -19,7 +19,7 @@
 typedef struct fcgi_backend {
     const fcgi_address *address;
     const char *name;                  /* the address's */
-    fcgi_line *line;                   /* its limits, and who has places */
+    fcgi_line *line;                   /* its limits, and who has permits */
     apr_interval_time_t queue_timeout; /* in line at most */
     apr_interval_time_t idle_time;     /* a kept connection lives */
     apr_uint32_t requests; /* a connection may carry; 0: any number */
@@ -27,7 +27,7 @@ typedef struct fcgi_backend {
 
 /* How a request wants its connection. */
 typedef struct fcgi_patience {
-    apr_interval_time_t connect; /* trying, after its turn has come */
+    apr_interval_time_t connect; /* trying, once it has a permit */
     fcgi_instant until;          /* whatever else is allowed; 0: no end */
     int fresh;                   /* not one that was used before */
     int once;                    /* one attempt without standing in line: it

@@ -33,20 +33,21 @@ typedef enum {
 typedef struct fcgi_conn {
     APR_RING_ENTRY(fcgi_conn) link; /* first, as compilers' checks want it */
     fcgi_conn_state state;
-    apr_pool_t *pool;      /* what the connection lives in */
-    int owns_pool;         /* it may outlive the request */
-    apr_socket_t *socket;  /* non-blocking once it is connected */
-    fcgi_line *line;       /* whose place it takes */
-    int has_place;         /* of that line */
-    int pressing;          /* its request is counted as one that waits */
-    int keep_asked;        /* FCGI_KEEP_CONN goes out with the request */
-    int reused;            /* it carried another request before */
+    apr_pool_t *pool;     /* what the connection lives in */
+    int owns_pool;        /* it may outlive the request */
+    apr_socket_t *socket; /* non-blocking once it is connected */
+    fcgi_line *line;      /* whose permit it takes */
+    int has_permit;       /* of that line */
+    int pressing;   /* its request is counted as one that waits; fcgi_line.h */
+    int keep_asked; /* FCGI_KEEP_CONN goes out with the request */
+    int reused;     /* it carried another request before */
     apr_uint32_t requests; /* carried so far, with this one */
     fcgi_instant used_at;  /* when this request got it */
 
     /* while idle, with link */
     apr_pollfd_t watched;
-    int is_watched; /* it is in the pollset */
+    int is_watched;          /* it is in the pollset */
+    fcgi_instant watch_from; /* when it is worth being in it */
     fcgi_instant expires;
 } fcgi_conn;
 

@@ -3,8 +3,10 @@
 /*
  * fcgi_idle.c - the child's idle connections; the contract is in fcgi_idle.h.
  * One ring, newest last, under one mutex. Connections that say something show
- * in the watcher's pollset; that others wait shows only in shared memory, at
- * which the watcher looks all the time.
+ * in the watcher's pollset. That a request of another child waits shows in
+ * shared memory, and that child notifies this one (fcgi_line_press()); a
+ * thread of its own listens, as APR's pollset cannot wait for both. While
+ * nothing happens no thread wakes.
  */
 #include "fcgi_idle.h"
 
@@ -17,29 +19,29 @@
 
 #include "fcgi_clock.h"
 
-/* How often is looked whether another child's request waits; it closes the
- * connections here within that time. Only while there are some, and a while
- * longer. */
-#define LOOK_EVERY apr_time_from_msec(5)
+/* A connection that is used again sooner is never in the pollset: under load
+ * that would be two calls of the system for each request. */
+#define WATCH_AFTER apr_time_from_msec(50)
 
-#define NEVER ((apr_interval_time_t)-1)
+/* So long after a notice it is looked whether that request still waits. One
+ * that makes its connection at once does not any more, and needs no other's. */
+#define LOOK_AFTER apr_time_from_msec(2)
 
-/* It goes on looking for so long when there are none: most likely there will
- * be one again, and need not wake it. */
-#define STAY_AWAKE apr_time_from_sec(1)
+/* No moment will be later. */
+#define NEVER ((fcgi_instant)APR_INT64_MAX)
 
-/* So many milliseconds a child that ends waits for the watcher. */
+/* So many milliseconds a child that ends waits for the threads. */
 #define END_ROUNDS 200
 
 APR_RING_HEAD(fcgi_conn_ring, fcgi_conn);
 typedef struct fcgi_conn_ring fcgi_conn_ring;
 
 static struct {
-    apr_thread_mutex_t *mutex; /* of ring and asleep */
+    apr_thread_mutex_t *mutex; /* of ring and look_at */
     fcgi_conn_ring ring;
-    int asleep;             /* the watcher has to be woken for another */
-    apr_uint32_t stopping;  /* atomic: the child is told to stop */
-    apr_uint32_t ended;     /* atomic: the watcher is done */
+    fcgi_instant look_at;  /* the watcher looks then; before: if it is woken */
+    apr_uint32_t stopping; /* atomic: the child is told to stop */
+    apr_uint32_t running;  /* atomic: threads that are not done */
     apr_pollset_t *pollset; /* NULL: nothing is kept in this process */
     const fcgi_idle_hooks *hooks;
 } idle;
@@ -104,117 +106,181 @@ static int speaks(const fcgi_conn *conn, const speakers *said)
     return i < said->count;
 }
 
-/* True if an idle connection is to be closed. */
-static int is_over(fcgi_conn *conn, fcgi_instant now, const speakers *said)
+/* Says of an idle connection whether it is to be closed. */
+typedef int judge(fcgi_conn *conn, const void *data);
+
+/* data is what the pollset says. */
+static int is_over(fcgi_conn *conn, const void *data)
 {
-    return is_stopping() || now >= conn->expires
-           || (speaks(conn, said) && !fcgi_idle_is_quiet(conn))
-           || fcgi_line_is_pressed(conn->line);
+    return is_stopping() || fcgi_clock_now() >= conn->expires
+           || (speaks(conn, data) && !fcgi_idle_is_quiet(conn));
 }
 
-/* Puts a connection into the pollset; false if that cannot be done. Under the
- * mutex. Only the watcher does, so that a connection that is used again at
- * once never is in it. */
-static int watch_conn(fcgi_conn *conn)
+static int is_pressed(fcgi_conn *conn, const void *data)
 {
-    if (!conn->is_watched) {
-        conn->watched.p = conn->pool;
-        conn->watched.desc_type = APR_POLL_SOCKET;
-        conn->watched.reqevents = APR_POLLIN;
-        conn->watched.rtnevents = 0;
-        conn->watched.desc.s = conn->socket;
-        conn->watched.client_data = conn;
-        conn->is_watched =
-            apr_pollset_add(idle.pollset, &conn->watched) == APR_SUCCESS;
-    }
-    return conn->is_watched;
+    (void)data;
+    return fcgi_line_is_pressed(conn->line);
 }
 
-/* Closes all that are over, and watches the others; or, if line is given, all
- * of that line. Returns true if any are left. */
-static int collect(const fcgi_line *line, const speakers *said)
+/* Takes those that are to be closed out of the ring. Under the mutex. */
+static void collect(judge *is_to_end, const void *data, fcgi_conn_ring *ended)
 {
-    fcgi_instant now = fcgi_clock_now();
     fcgi_conn *conn, *next;
-    fcgi_conn_ring ended;
-    int left;
 
-    APR_RING_INIT(&ended, fcgi_conn, link);
-    apr_thread_mutex_lock(idle.mutex);
     for (conn = APR_RING_FIRST(&idle.ring);
          conn != APR_RING_SENTINEL(&idle.ring, fcgi_conn, link); conn = next) {
         next = APR_RING_NEXT(conn, link);
-        if (line ? conn->line == line
-                 : is_over(conn, now, said) || !watch_conn(conn)) {
+        if (is_to_end(conn, data)) {
             unlink_conn(conn);
-            APR_RING_INSERT_TAIL(&ended, conn, fcgi_conn, link);
+            APR_RING_INSERT_TAIL(ended, conn, fcgi_conn, link);
         }
     }
-    left = !APR_RING_EMPTY(&idle.ring, fcgi_conn, link);
+}
+
+/* Puts a connection into the pollset; false if that cannot be done. Under the
+ * mutex. */
+static int watch_conn(fcgi_conn *conn)
+{
+    conn->watched.p = conn->pool;
+    conn->watched.desc_type = APR_POLL_SOCKET;
+    conn->watched.reqevents = APR_POLLIN;
+    conn->watched.rtnevents = 0;
+    conn->watched.desc.s = conn->socket;
+    conn->watched.client_data = conn;
+    conn->is_watched =
+        apr_pollset_add(idle.pollset, &conn->watched) == APR_SUCCESS;
+    return conn->is_watched;
+}
+
+/* data is this moment. */
+static int cannot_be_watched(fcgi_conn *conn, const void *data)
+{
+    const fcgi_instant *now = data;
+
+    return !conn->is_watched && conn->watch_from <= *now && !watch_conn(conn);
+}
+
+/* When the watcher has to look at a connection if nothing happens to it. */
+static fcgi_instant look_time(const fcgi_conn *conn)
+{
+    return conn->is_watched || conn->expires < conn->watch_from
+               ? conn->expires
+               : conn->watch_from;
+}
+
+/* When the watcher has to look next if nothing happens. Under the mutex. */
+static fcgi_instant next_look(fcgi_instant now)
+{
+    fcgi_instant next = NEVER;
+    const fcgi_conn *conn;
+
+    for (conn = APR_RING_FIRST(&idle.ring);
+         conn != APR_RING_SENTINEL(&idle.ring, fcgi_conn, link);
+         conn = APR_RING_NEXT(conn, link)) {
+        if (look_time(conn) < next) {
+            next = look_time(conn);
+        }
+    }
+    if (next != NEVER && idle.hooks->ask_every
+        && next > now + idle.hooks->ask_every) {
+        next = now + idle.hooks->ask_every;
+    }
+    return next;
+}
+
+/* Closes all that are over, and sees to it that the others are watched.
+ * Returns when to look again. */
+static fcgi_instant look(const speakers *said)
+{
+    fcgi_instant now = fcgi_clock_now(), next;
+    fcgi_conn_ring ended;
+
+    APR_RING_INIT(&ended, fcgi_conn, link);
+    apr_thread_mutex_lock(idle.mutex);
+    collect(is_over, said, &ended);
+    collect(cannot_be_watched, &now, &ended);
+    next = idle.look_at = next_look(now);
     apr_thread_mutex_unlock(idle.mutex);
     close_all(&ended);
-    return left;
+    return next;
 }
 
-/* True if the watcher may sleep now: until it is woken. */
-static int fall_asleep(void)
+/* For the pollset, which counts milliseconds: not a moment too early. */
+static apr_interval_time_t time_until(fcgi_instant instant)
 {
-    int asleep;
+    fcgi_instant now = fcgi_clock_now();
 
-    apr_thread_mutex_lock(idle.mutex);
-    asleep = APR_RING_EMPTY(&idle.ring, fcgi_conn, link);
-    idle.asleep = asleep;
-    apr_thread_mutex_unlock(idle.mutex);
-    return asleep;
+    if (instant == NEVER) {
+        return -1;
+    }
+    return instant > now ? instant - now + apr_time_from_msec(1) - 1 : 0;
 }
 
-/* The watcher: sleeps while there is nothing to watch. */
+/* The watcher. */
 static void *APR_THREAD_FUNC watch(apr_thread_t *thread, void *data)
 {
     speakers said = { NULL, 0 };
-    fcgi_instant last_seen = 0;
 
     (void)data;
-    while (!is_stopping()) {
-        fcgi_instant now = fcgi_clock_now();
-        int may_sleep;
-
-        if (collect(NULL, &said)) {
-            last_seen = now;
-        }
-        may_sleep = now >= last_seen + STAY_AWAKE && fall_asleep();
-        said.count = 0;
-        apr_pollset_poll(idle.pollset, may_sleep ? NEVER : LOOK_EVERY,
-                         &said.count, &said.pfds);
-        if (may_sleep) {
-            last_seen = fcgi_clock_now(); /* it was woken for one */
-        }
-    }
-    collect(NULL, &said); /* now all are over */
-    apr_atomic_set32(&idle.ended, 1);
     (void)thread;
+    while (!is_stopping()) {
+        fcgi_instant next = look(&said);
+
+        said.count = 0;
+        apr_pollset_poll(idle.pollset, time_until(next), &said.count,
+                         &said.pfds);
+    }
+    said.count = 0;
+    look(&said); /* now all are over */
+    apr_atomic_dec32(&idle.running);
+    return NULL;
+}
+
+/* Closes those that stand in the way of a request of any child. */
+static void give_up(void)
+{
+    fcgi_conn_ring ended;
+
+    APR_RING_INIT(&ended, fcgi_conn, link);
+    apr_thread_mutex_lock(idle.mutex);
+    collect(is_pressed, NULL, &ended);
+    apr_thread_mutex_unlock(idle.mutex);
+    close_all(&ended);
+}
+
+/* The listener. */
+static void *APR_THREAD_FUNC listen_to_others(apr_thread_t *thread, void *data)
+{
+    (void)data;
+    (void)thread;
+    while (!is_stopping()) {
+        fcgi_stats_wait_for_notice();
+        apr_sleep(LOOK_AFTER);
+        give_up();
+    }
+    apr_atomic_dec32(&idle.running);
     return NULL;
 }
 
 /*
  * Before the child's pool goes. prefork's children end in a signal's handler:
- * the thread that was interrupted may hold what the watcher waits for, and
- * then it is not waited for. Nothing that the watcher uses is ever freed.
+ * the thread that was interrupted may hold what the others wait for, and then
+ * they are not waited for. Nothing that they use is ever freed.
  */
-static apr_status_t end_watch(void *data)
+static apr_status_t end_threads(void *data)
 {
     int rounds = END_ROUNDS;
 
     (void)data;
     fcgi_idle_stop();
-    while (!apr_atomic_read32(&idle.ended) && rounds--) {
+    while (apr_atomic_read32(&idle.running) && rounds--) {
         apr_sleep(apr_time_from_msec(1));
     }
     return APR_SUCCESS;
 }
 
-/* Starts the thread without a signal to handle: they are the MPM's. */
-static apr_status_t start_thread(apr_pool_t *pool)
+/* Starts a thread without a signal to handle: they are the MPM's. */
+static apr_status_t start_thread(apr_thread_start_t work, apr_pool_t *pool)
 {
     apr_threadattr_t *detached;
     apr_thread_t *thread;
@@ -230,8 +296,11 @@ static apr_status_t start_thread(apr_pool_t *pool)
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    rv = apr_thread_create(&thread, detached, watch, NULL, pool);
+    rv = apr_thread_create(&thread, detached, work, NULL, pool);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rv == APR_SUCCESS) {
+        apr_atomic_inc32(&idle.running);
+    }
     return rv;
 }
 
@@ -246,6 +315,7 @@ apr_status_t fcgi_idle_start(apr_pool_t *child, const fcgi_idle_hooks *hooks)
     }
 
     APR_RING_INIT(&idle.ring, fcgi_conn, link);
+    idle.look_at = NEVER;
     idle.hooks = hooks;
     rv = apr_thread_mutex_create(&idle.mutex, APR_THREAD_MUTEX_DEFAULT, pool);
     if (rv == APR_SUCCESS) {
@@ -253,13 +323,16 @@ apr_status_t fcgi_idle_start(apr_pool_t *child, const fcgi_idle_hooks *hooks)
                                 APR_POLLSET_THREADSAFE | APR_POLLSET_WAKEABLE);
     }
     if (rv == APR_SUCCESS) {
-        rv = start_thread(pool);
+        rv = start_thread(listen_to_others, pool);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = start_thread(watch, pool);
     }
     if (rv != APR_SUCCESS) {
         idle.pollset = NULL;
         return rv;
     }
-    apr_pool_pre_cleanup_register(child, NULL, end_watch);
+    apr_pool_pre_cleanup_register(child, NULL, end_threads);
     return APR_SUCCESS;
 }
 
@@ -274,28 +347,50 @@ void fcgi_idle_stop(void)
     if (idle.pollset) {
         apr_atomic_set32(&idle.stopping, 1);
         apr_pollset_wakeup(idle.pollset);
+        fcgi_stats_notify(fcgi_stats_me());
     }
 }
 
+/* Puts a connection into the ring; true if the watcher has to be woken, which
+ * would look too late. */
+static int link_conn(fcgi_conn *conn)
+{
+    fcgi_instant next = look_time(conn);
+    int too_late = next < idle.look_at;
+
+    APR_RING_INSERT_TAIL(&idle.ring, conn, fcgi_conn, link);
+    if (too_late) {
+        idle.look_at = next;
+    }
+    return too_late;
+}
+
+/* A request that began to wait while the connection was on its way to the ring
+ * may have looked for it there in vain: so this looks for the request last of
+ * all, see fcgi_line_press(). */
 void fcgi_idle_put(fcgi_conn *conn, fcgi_instant expires)
 {
-    int asleep = 0, stopping;
+    fcgi_line *line = conn->line;
+    int wake = 0, stopping;
 
     fcgi_conn_move(conn, FCGI_CONN_IN_USE, FCGI_CONN_IDLE);
     conn->expires = expires;
+    conn->watch_from = fcgi_clock_now() + WATCH_AFTER;
     apr_thread_mutex_lock(idle.mutex);
     stopping = is_stopping();
     if (!stopping) {
-        asleep = idle.asleep;
-        idle.asleep = 0;
-        APR_RING_INSERT_TAIL(&idle.ring, conn, fcgi_conn, link);
+        wake = link_conn(conn);
     }
     apr_thread_mutex_unlock(idle.mutex);
     if (stopping) {
         close_idle(conn);
+        return;
     }
-    else if (asleep) {
+    if (wake) {
         apr_pollset_wakeup(idle.pollset);
+    }
+    if (fcgi_line_is_pressed(line)) {
+        give_up();
     }
 }
 
@@ -333,13 +428,4 @@ fcgi_conn *fcgi_idle_take(fcgi_line *line)
         conn = take_newest(line);
     }
     return NULL;
-}
-
-void fcgi_idle_give_up(fcgi_line *line)
-{
-    const speakers nobody = { NULL, 0 };
-
-    if (idle.pollset) {
-        collect(line, &nobody);
-    }
 }

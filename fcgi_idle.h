@@ -1,10 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_idle.h - the idle connections of this child, and the thread that
- * watches them: it closes each that the application ends, that has expired,
- * or that stands in the way of a request of any child. Which may be kept at
- * all is fcgi_line.c's word.
+ * fcgi_idle.h - the idle connections of this child, and two threads: one
+ * watches them and closes each that the application ends, or that has
+ * expired; one listens to other children and closes those that stand in the
+ * way of a request of theirs. Which may be kept at all is fcgi_line.c's word.
  */
 #ifndef FCGI_IDLE_H
 #define FCGI_IDLE_H
@@ -16,12 +16,16 @@ typedef struct fcgi_idle_hooks {
     /* True if the child has to stop, although nobody called
      * fcgi_idle_stop() yet. */
     int (*has_to_stop)(void);
+    /* How often it is asked that while connections are idle; 0: never, as
+     * fcgi_idle_stop() is called in time. */
+    apr_interval_time_t ask_every;
     /* Bytes came on a connection that carried no request; it is closed
      * afterwards. */
     void (*report_stray)(const char *backend);
 } fcgi_idle_hooks;
 
-/* Starts the thread, in a process whose pool is child, before which it ends. */
+/* Starts the threads, in a process whose pool is child, before which they end.
+ * After fcgi_stats_join(). */
 apr_status_t fcgi_idle_start(apr_pool_t *child, const fcgi_idle_hooks *hooks);
 
 /* The child is told to stop: closes all, keeps none from now on. */
@@ -35,7 +39,7 @@ int fcgi_idle_is_on(void);
 void fcgi_idle_put(fcgi_conn *conn, fcgi_instant expires);
 
 /*
- * A quiet connection of that line, in use now with its place, or NULL. Those
+ * A quiet connection of that line, in use now with its permit, or NULL. Those
  * found ended are thrown away.
  */
 fcgi_conn *fcgi_idle_take(fcgi_line *line);
@@ -43,8 +47,5 @@ fcgi_conn *fcgi_idle_take(fcgi_line *line);
 /* True if nothing came on a connection that carries no request; tells of
  * stray bytes. */
 int fcgi_idle_is_quiet(fcgi_conn *conn);
-
-/* Closes all idle connections of that line. */
-void fcgi_idle_give_up(fcgi_line *line);
 
 #endif

@@ -13,6 +13,7 @@
 #include <http_core.h>
 #include <http_main.h>
 #include <mpm_common.h>
+#include <unixd.h>
 #include <util_mutex.h>
 
 #include "fcgi_idle.h"
@@ -28,7 +29,10 @@ APLOG_USE_MODULE(fastcgi_handler);
 /* Where the shared memory is found again after a restart. Another layout of
  * fcgi_stats or of its accounts needs another name: the module's file may be
  * exchanged between restarts. */
-#define RETAINED "mod_fastcgi_handler/accounts/3"
+#define RETAINED "mod_fastcgi_handler/accounts/4"
+
+/* So late connections are closed of a child that is not told to stop. */
+#define ASK_EVERY apr_time_from_sec(1)
 
 int fcgi_startup_begin(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 {
@@ -41,6 +45,69 @@ int fcgi_startup_begin(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
                : HTTP_INTERNAL_SERVER_ERROR;
 }
 
+/* Mechanisms that recover, to take in place of one that does not; the first
+ * that can be made. They need no file. APR takes pthread's on its own only
+ * where these recover. */
+static const apr_lockmech_e recovering[] = {
+#if APR_USE_PROC_PTHREAD_SERIALIZE
+    APR_LOCK_PROC_PTHREAD,
+#endif
+#if APR_HAS_SYSVSEM_SERIALIZE
+    APR_LOCK_SYSVSEM,
+#endif
+    APR_LOCK_DEFAULT
+};
+
+/* Another lock in place of one that does not recover, and a word about it. */
+static apr_status_t replace_lock(server_rec *s, apr_pool_t *pool,
+                                 apr_global_mutex_t **lock)
+{
+    const char *refused = apr_global_mutex_name(*lock);
+    apr_size_t i = 0;
+    apr_status_t rv;
+
+    apr_global_mutex_destroy(*lock);
+    do {
+        rv = apr_global_mutex_create(lock, NULL, recovering[i++], pool);
+    } while (rv != APR_SUCCESS
+             && i < sizeof(recovering) / sizeof(recovering[0]));
+#ifdef AP_NEED_SET_MUTEX_PERMS
+    if (rv == APR_SUCCESS) {
+        rv = ap_unixd_set_global_mutex_perms(*lock);
+    }
+#endif
+    if (rv == APR_SUCCESS && !fcgi_stats_lock_recovers(*lock)) {
+        rv = APR_ENOTIMPL;
+    }
+    if (rv == APR_SUCCESS) {
+        ap_log_error(
+            APLOG_MARK, APLOG_WARNING, 0, s,
+            FCGI_LOGNO("30") "Mutex %s is not for " MUTEX_TYPE
+                             ": a child that is killed while it has "
+                             "the lock would stop all others; %s is "
+                             "taken instead (write Mutex %s " MUTEX_TYPE ")",
+            refused, apr_global_mutex_name(*lock),
+            apr_global_mutex_name(*lock));
+    }
+    return rv;
+}
+
+/*
+ * The lock of the shared memory, by the mechanism that Mutex says. One that
+ * does not recover may have been meant for the whole server, and is no reason
+ * not to start.
+ */
+static apr_status_t create_lock(server_rec *s, apr_pool_t *pool,
+                                apr_global_mutex_t **lock)
+{
+    apr_status_t rv =
+        ap_global_mutex_create(lock, NULL, MUTEX_TYPE, NULL, s, pool, 0);
+
+    return rv == APR_SUCCESS && !fcgi_stats_lock_recovers(*lock)
+               ? replace_lock(s, pool, lock)
+               : rv;
+}
+
 /* Makes the shared memory. It and its lock live as long as the server. */
 static apr_status_t create_stats(server_rec *s, fcgi_stats *stats)
 {
@@ -50,7 +117,7 @@ static apr_status_t create_stats(server_rec *s, fcgi_stats *stats)
     apr_status_t rv = ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &children);
 
     if (rv == APR_SUCCESS) {
-        rv = ap_global_mutex_create(&lock, NULL, MUTEX_TYPE, NULL, s, pool, 0);
+        rv = create_lock(s, pool, &lock);
     }
     /* some more: a child that ends has its number until it is gone */
     return rv == APR_SUCCESS ? fcgi_stats_create(stats, pool, lock,
@@ -109,7 +176,8 @@ static void report_stray(const char *backend)
                  backend);
 }
 
-/* prefork runs no hook while its child still serves a request. */
+/* prefork runs no hook while its child still serves a request, and tells
+ * nobody but the interrupted thread: it has to be asked. */
 static int has_to_stop(void)
 {
     int state;
@@ -118,7 +186,22 @@ static int has_to_stop(void)
            && state == AP_MPMQ_STOPPING;
 }
 
-static const fcgi_idle_hooks idle_hooks = { has_to_stop, report_stray };
+/* True if the MPM's hook for a child that stops is called in time. */
+static int is_told_to_stop(void)
+{
+    int threaded;
+
+    return ap_mpm_query(AP_MPMQ_IS_THREADED, &threaded) == APR_SUCCESS
+           && threaded != AP_MPMQ_NOT_SUPPORTED;
+}
+
+static apr_status_t start_idle(apr_pool_t *pchild)
+{
+    static fcgi_idle_hooks hooks = { has_to_stop, 0, report_stray };
+
+    hooks.ask_every = is_told_to_stop() ? 0 : ASK_EVERY;
+    return fcgi_idle_start(pchild, &hooks);
+}
 
 void fcgi_startup_child(apr_pool_t *pchild, server_rec *s)
 {
@@ -128,7 +211,7 @@ void fcgi_startup_child(apr_pool_t *pchild, server_rec *s)
         rv = fcgi_stats_join(pchild);
     }
     if (rv == APR_SUCCESS && fcgi_known_any_kept()) {
-        rv = fcgi_idle_start(pchild, &idle_hooks);
+        rv = start_idle(pchild);
     }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_EMERG, rv, s,

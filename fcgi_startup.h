@@ -19,7 +19,8 @@ int fcgi_startup_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
 /* A child_init hook. */
 void fcgi_startup_child(apr_pool_t *pchild, server_rec *s);
 
-/* A child_stopping hook: kept connections are closed at once. */
+/* A child_stopping hook: kept connections are closed at once. (prefork calls
+ * it late; there they are within a second.) */
 void fcgi_startup_stop_child(apr_pool_t *pchild, int graceful);
 
 #endif

@@ -5,7 +5,7 @@
  * fcgi_stats.h. The memory is APR's, without a name, inherited by fork().
  *
  * Why a killed child leaves nothing behind: it writes only its own share and
- * its own places in lines, and others only set single words of them. Its
+ * its own slots in lines, and others only set single words of them. Its
  * lock on a byte of the presence file ends with it, whatever ended it; then
  * all that carries its number is cleared.
  */
@@ -33,6 +33,7 @@ typedef struct fcgi_segment_head {
     apr_uint32_t children; /* first segment: highest number of a child */
     apr_uint32_t spare;    /* first segment: accounts that requests opened */
     fcgi_life life;        /* first segment */
+    sem_t notices[];       /* first segment: of child 1, 2, ... */
 } fcgi_segment_head;
 
 static fcgi_stats *stats;
@@ -43,11 +44,16 @@ static apr_size_t account_size(void)
                              + stats->children * sizeof(fcgi_share));
 }
 
+static apr_size_t head_size(void)
+{
+    return APR_ALIGN_DEFAULT(offsetof(fcgi_segment_head, notices)
+                             + stats->children * sizeof(sem_t));
+}
+
 static fcgi_account *account_at(const fcgi_segment *segment,
                                 apr_uint32_t index)
 {
-    char *first =
-        (char *)segment->head + APR_ALIGN_DEFAULT(sizeof(fcgi_segment_head));
+    char *first = (char *)segment->head + head_size();
 
     return (fcgi_account *)(void *)(first + index * account_size());
 }
@@ -66,10 +72,8 @@ static fcgi_segment *add_segment(void)
             return NULL;
         }
     }
-    if (apr_shm_create(&memory,
-                       APR_ALIGN_DEFAULT(sizeof(fcgi_segment_head))
-                           + capacity * account_size(),
-                       NULL, stats->pool)
+    if (apr_shm_create(&memory, head_size() + capacity * account_size(), NULL,
+                       stats->pool)
         != APR_SUCCESS) {
         return NULL;
     }
@@ -99,6 +103,26 @@ static apr_status_t open_presence(void)
     return rv;
 }
 
+int fcgi_stats_lock_recovers(apr_global_mutex_t *lock)
+{
+    return strcmp(apr_global_mutex_name(lock), "posixsem") != 0;
+}
+
+/* Once for all children: a dead one's is its heir's, who must not make it anew
+ * while others use it. A semaphore takes no descriptor, of which httpd may
+ * have few, and is right whoever is killed. */
+static apr_status_t create_notices(void)
+{
+    apr_uint32_t i;
+
+    for (i = 0; i < stats->children; i++) {
+        if (sem_init(&stats->segments[0].head->notices[i], 1, 0)) {
+            return apr_get_os_error();
+        }
+    }
+    return APR_SUCCESS;
+}
+
 apr_status_t fcgi_stats_create(fcgi_stats *made, apr_pool_t *pool,
                                apr_global_mutex_t *lock, apr_uint32_t children)
 {
@@ -112,6 +136,9 @@ apr_status_t fcgi_stats_create(fcgi_stats *made, apr_pool_t *pool,
     rv = open_presence();
     if (rv == APR_SUCCESS && !add_segment()) {
         rv = APR_ENOMEM;
+    }
+    if (rv == APR_SUCCESS) {
+        rv = create_notices();
     }
     if (rv == APR_SUCCESS) {
         stats->segments[0].head->life.since = apr_time_now();
@@ -165,12 +192,12 @@ static int is_alive(apr_uint32_t child)
 static int clear(fcgi_account *account, apr_uint32_t child)
 {
     fcgi_share *share = &account->shares[child - 1];
-    int found = share->in_use || share->idle || share->needy;
+    int found = share->in_use || share->idle || share->pressing;
     apr_uint32_t i;
 
     apr_atomic_set32(&share->in_use, 0);
     apr_atomic_set32(&share->idle, 0);
-    apr_atomic_set32(&share->needy, 0);
+    apr_atomic_set32(&share->pressing, 0);
     for (i = 0; i < account->line_count; i++) {
         if (account->line[i].child == child) {
             account->line[i].child = 0;
@@ -210,8 +237,8 @@ apr_status_t fcgi_stats_join(apr_pool_t *pool)
         return APR_ENOSPC;
     }
     fcgi_stats_lock();
-    if (stats->segments[0].head->children < child) {
-        stats->segments[0].head->children = child;
+    if (fcgi_stats_children() < child) {
+        apr_atomic_set32(&stats->segments[0].head->children, child);
     }
     clear_everywhere(child);
     fcgi_stats_unlock();
@@ -344,18 +371,37 @@ fcgi_share *fcgi_stats_my_share(fcgi_account *account)
     return &account->shares[stats->me - 1];
 }
 
+apr_uint32_t fcgi_stats_children(void)
+{
+    return apr_atomic_read32(&stats->segments[0].head->children);
+}
+
+void fcgi_stats_notify(apr_uint32_t child)
+{
+    sem_post(&stats->segments[0].head->notices[child - 1]);
+}
+
+void fcgi_stats_wait_for_notice(void)
+{
+    sem_t *notices = &stats->segments[0].head->notices[stats->me - 1];
+
+    while (sem_wait(notices) && errno == EINTR) {
+    }
+    while (sem_trywait(notices) == 0) { /* all that came meanwhile is one */
+    }
+}
+
 fcgi_share fcgi_stats_sum(fcgi_account *account)
 {
     fcgi_share sum = { 0, 0, 0 };
-    apr_uint32_t i,
-        count = apr_atomic_read32(&stats->segments[0].head->children);
+    apr_uint32_t i, count = fcgi_stats_children();
 
     for (i = 0; i < count; i++) {
         fcgi_share *share = &account->shares[i];
 
         sum.in_use += apr_atomic_read32(&share->in_use);
         sum.idle += apr_atomic_read32(&share->idle);
-        sum.needy += apr_atomic_read32(&share->needy);
+        sum.pressing += apr_atomic_read32(&share->pressing);
     }
     return sum;
 }
@@ -367,7 +413,7 @@ static int holds(fcgi_account *account, apr_uint32_t child)
     apr_uint32_t i;
 
     if (apr_atomic_read32(&share->in_use) || apr_atomic_read32(&share->idle)
-        || apr_atomic_read32(&share->needy)) {
+        || apr_atomic_read32(&share->pressing)) {
         return 1;
     }
     for (i = 0; i < account->line_count; i++) {
@@ -387,8 +433,7 @@ int fcgi_stats_sweep_is_due(fcgi_account *account)
 
 int fcgi_stats_sweep(fcgi_account *account)
 {
-    apr_uint32_t count = stats->segments[0].head->children;
-    apr_uint32_t child;
+    apr_uint32_t child, count = fcgi_stats_children();
     int found = 0;
 
     if (!fcgi_stats_sweep_is_due(account)) {

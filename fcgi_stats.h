@@ -38,18 +38,19 @@
 /* What one child has of one backend. Written atomically by that child, and
  * by whoever finds it dead. */
 typedef struct fcgi_share {
-    apr_uint32_t in_use; /* connections, those being made included */
-    apr_uint32_t idle;   /* connections kept */
-    apr_uint32_t needy;  /* requests that wait for the application */
+    apr_uint32_t in_use;   /* connections, those being made included */
+    apr_uint32_t idle;     /* connections kept */
+    apr_uint32_t pressing; /* requests that wait for the application, and
+                           * press (fcgi_line.h) */
 } fcgi_share;
 
-/* A place in a line. */
+/* A slot of a line. */
 typedef struct fcgi_waiter {
-    apr_uint32_t child;  /* its number; 0: nobody stands here */
-    apr_uint32_t called; /* its turn has come: it has a connection to make, or
-                          * one is handed to it */
-    apr_uint64_t ticket; /* the lowest is the first */
-    sem_t wake;          /* posted when it is called */
+    apr_uint32_t child;   /* its number; 0: the slot is free */
+    apr_uint32_t granted; /* it has a permit: it has a connection to make, or
+                           * one is handed to it */
+    apr_uint64_t ticket;  /* the lowest is the first */
+    sem_t wake;           /* posted when it has a grant */
 } fcgi_waiter;
 
 /* One backend. Under fcgi_stats_lock() but for what is said to be atomic. */
@@ -60,7 +61,7 @@ typedef struct fcgi_account {
                               * atomic */
     fcgi_instant failed_at;  /* when a failure was last said in the log */
     apr_uint32_t failures;   /* that the log does not say yet */
-    apr_uint32_t line_count; /* places of line that were ever taken */
+    apr_uint32_t line_count; /* slots of line that were ever taken */
     fcgi_tally tally;        /* atomic */
     fcgi_waiter line[FCGI_LINE_MAX];
     fcgi_share shares[]; /* atomic; of child 1, 2, ... */
@@ -81,9 +82,14 @@ typedef struct fcgi_stats {
     fcgi_segment segments[FCGI_STATS_SEGMENTS];
 } fcgi_stats;
 
+/* True if the system gives a lock back that a killed process had. Where it
+ * does not, as with POSIX's semaphores, all others wait for it for good. */
+int fcgi_stats_lock_recovers(apr_global_mutex_t *lock);
+
 /*
  * Makes the memory; once, in the parent, before any child. lock guards it
- * among processes and threads. All lives in pool, as long as the server.
+ * among processes and threads, and recovers. All lives in pool, as long as
+ * the server.
  */
 apr_status_t fcgi_stats_create(fcgi_stats *stats, apr_pool_t *pool,
                                apr_global_mutex_t *lock,
@@ -126,6 +132,20 @@ void fcgi_stats_unlock(void);
 /* This child's number, and its share; only after fcgi_stats_join(). */
 apr_uint32_t fcgi_stats_me(void);
 fcgi_share *fcgi_stats_my_share(fcgi_account *account);
+
+/* The highest number that a child has had. */
+apr_uint32_t fcgi_stats_children(void);
+
+/*
+ * Notifies the child of that number that the memory says something new that
+ * matters to it. Nobody has to wait for it there. May be called in a signal's
+ * handler.
+ */
+void fcgi_stats_notify(apr_uint32_t child);
+
+/* Waits until this child is notified; how often, and what for, is not said.
+ * One of before, for a dead child of the same number, is as good. */
+void fcgi_stats_wait_for_notice(void);
 
 /* The shares of all children, added. */
 fcgi_share fcgi_stats_sum(fcgi_account *account);

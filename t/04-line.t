@@ -1,4 +1,4 @@
-# Places are counted over all children, in order, and a dead child keeps none.
+# Permits are counted over all children, in order, and a dead child keeps none.
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 # The tests are in t/unit/test_line.c; here they are compiled and run.
 

@@ -952,7 +952,8 @@ EOC
     return ($log, \%status);
 }
 
-# What is said when httpd does not start, or a child of it ends.
+# What is said when httpd does not start, or not as it was told, or a child of
+# it ends.
 sub do_not_start {
     my @said = map { (Httpd->configtest($_))[1] }
         'SetHandler fcgi:localhost', 'FcgiBackend /x queue=3';
@@ -966,6 +967,9 @@ sub do_not_start {
     unlink glob $httpd->root . '/run/fcgi-backends*';
     kill 'KILL', $httpd->pids;
     $httpd->wait_for_log(qr/FCGI22/, 10);
+    push @said, $httpd->error_log;
+    $httpd->stop;
+    $httpd = Httpd->start(config => 'Mutex posixsem default');
     push @said, $httpd->error_log;
     $httpd->stop;
     return join "\n", @said;

@@ -19,7 +19,7 @@ my $SOON = 2;
 my $PATIENCE = 20;
 
 # httpd with this before the C library adds a byte to a file for each request
-# that takes a spot in a line: a semaphore of processes is made for it. So the
+# that takes a slot of a line: a semaphore of processes is made for it. So the
 # test knows when one stands there, and in which order.
 my $OBSERVER = <<'EOC';
 #define _GNU_SOURCE
@@ -102,7 +102,7 @@ sub most_at_once {
 sub start_httpd {
     my ($app, $keys, %opt) = @_;
     my $config = delete $opt{config} // '';
-    return Httpd->start(
+    my $httpd = Httpd->start(
         vars => { APP => $app->handler },
         env => { LD_PRELOAD => join ' ', $ENV{HTTPD_PRELOAD} // (),
                      "$build/observer.so" },
@@ -113,6 +113,8 @@ FcgiBackend \@APP\@ $keys
 </Location>
 $config
 EOC
+    unlink $httpd->root . '/tmp/line'; # what children have is made by now
+    return $httpd;
 }
 
 sub send_request {
@@ -124,7 +126,7 @@ sub send_request {
 
 sub ask { return send_request(Client->connect($_[0]->port), $_[1]) }
 
-# So many have taken a spot in the line since httpd started.
+# So many have taken a slot of the line since httpd started.
 sub stood_in_line { return -s $_[0]->root . '/tmp/line' || 0 }
 
 sub wait_in_line {

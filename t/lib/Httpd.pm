@@ -173,7 +173,6 @@ ServerName localhost
 Listen 127.0.0.1:\@PORT\@
 PidFile run/httpd.pid
 DefaultRuntimeDir run
-Mutex file:run default
 ErrorLog logs/error.log
 ErrorLogFormat "[%{u}t] [%-m:%l] [pid %P] [%L] %E: %M"
 LogLevel $self->{log_level}

@@ -36,7 +36,7 @@
 /* An order is answered within this time, in milliseconds, or never. */
 #define PATIENCE 20000
 
-/* Far longer than PATIENCE: whoever waits so long is called, or hangs. */
+/* Far longer than PATIENCE: whoever waits so long has a grant, or hangs. */
 #define LONG apr_time_from_sec(120)
 
 typedef enum {
@@ -52,19 +52,21 @@ typedef enum {
     UNPRESS,
     IS_PRESSED,
     SWEEP,
-    FAILED
+    FAILED,
+    LOCK,
+    HEAR
 } verb;
 
 struct order {
     verb verb;
-    apr_uint32_t spot;
+    apr_uint32_t slot;
     apr_interval_time_t tick;
     void *conn;
 };
 
 struct answer {
     int value;
-    apr_uint32_t number; /* ENTER: the spot; FAILED: how many others */
+    apr_uint32_t number; /* ENTER: the slot; FAILED: how many others */
     void *conn;
 };
 
@@ -86,7 +88,7 @@ struct fixture {
 
 static struct answer follow(fcgi_line *line, const struct order *order)
 {
-    struct answer answer = { 0, order->spot, NULL };
+    struct answer answer = { 0, order->slot, NULL };
 
     switch (order->verb) {
     case ENTER:
@@ -94,10 +96,10 @@ static struct answer follow(fcgi_line *line, const struct order *order)
         break;
     case WAIT:
         answer.value =
-            (int)fcgi_line_wait(line, order->spot, order->tick, &answer.conn);
+            (int)fcgi_line_wait(line, order->slot, order->tick, &answer.conn);
         break;
     case LEAVE:
-        answer.value = (int)fcgi_line_leave(line, order->spot, &answer.conn);
+        answer.value = (int)fcgi_line_leave(line, order->slot, &answer.conn);
         break;
     case FREE:
         fcgi_line_free(line);
@@ -131,6 +133,12 @@ static struct answer follow(fcgi_line *line, const struct order *order)
         break;
     case FAILED:
         answer.value = fcgi_stats_failed(line->account, &answer.number);
+        break;
+    case LOCK: /* and keeps it */
+        fcgi_stats_lock();
+        break;
+    case HEAR:
+        fcgi_stats_wait_for_notice();
         break;
     }
     return answer;
@@ -286,13 +294,13 @@ static int count_standing(struct fixture *f)
 }
 
 static void assert_shares(struct fixture *f, apr_uint32_t in_use,
-                          apr_uint32_t idle, apr_uint32_t needy)
+                          apr_uint32_t idle, apr_uint32_t pressing)
 {
     fcgi_share sum = fcgi_stats_sum(f->account);
 
     assert_int_equal(sum.in_use, in_use);
     assert_int_equal(sum.idle, idle);
-    assert_int_equal(sum.needy, needy);
+    assert_int_equal(sum.pressing, pressing);
 }
 
 static void assert_clean(struct fixture *f)
@@ -301,12 +309,12 @@ static void assert_clean(struct fixture *f)
     assert_int_equal(count_standing(f), 0);
 }
 
-static void assert_placed(struct actor *actor)
+static void assert_permitted(struct actor *actor)
 {
-    assert_int_equal(tell(actor, ENTER), FCGI_LINE_PLACE);
+    assert_int_equal(tell(actor, ENTER), FCGI_LINE_PERMIT);
 }
 
-/* Enters, and has to stand in line; returns the spot. */
+/* Enters, and has to wait in line; returns the slot. */
 static apr_uint32_t line_up(struct actor *actor)
 {
     struct answer answer = ask(actor, (struct order){ .verb = ENTER });
@@ -316,27 +324,27 @@ static apr_uint32_t line_up(struct actor *actor)
 }
 
 /* Looks once. */
-static struct answer look(struct actor *actor, apr_uint32_t spot)
+static struct answer look(struct actor *actor, apr_uint32_t slot)
 {
-    return ask(actor, (struct order){ .verb = WAIT, .spot = spot });
+    return ask(actor, (struct order){ .verb = WAIT, .slot = slot });
 }
 
-static void assert_called(struct actor *actor, apr_uint32_t spot)
+static void assert_granted(struct actor *actor, apr_uint32_t slot)
 {
-    struct answer answer = look(actor, spot);
+    struct answer answer = look(actor, slot);
 
-    assert_int_equal(answer.value, FCGI_LINE_PLACE);
+    assert_int_equal(answer.value, FCGI_LINE_PERMIT);
     assert_null(answer.conn);
 }
 
-static void assert_waiting(struct actor *actor, apr_uint32_t spot)
+static void assert_waiting(struct actor *actor, apr_uint32_t slot)
 {
-    assert_int_equal(look(actor, spot).value, FCGI_LINE_WAITING);
+    assert_int_equal(look(actor, slot).value, FCGI_LINE_WAITING);
 }
 
-static struct answer leave(struct actor *actor, apr_uint32_t spot)
+static struct answer leave(struct actor *actor, apr_uint32_t slot)
 {
-    return ask(actor, (struct order){ .verb = LEAVE, .spot = spot });
+    return ask(actor, (struct order){ .verb = LEAVE, .slot = slot });
 }
 
 static int hand_on(struct actor *actor, void *conn)
@@ -345,14 +353,13 @@ static int hand_on(struct actor *actor, void *conn)
 }
 
 static apr_status_t make_stats(struct fixture *f, fcgi_stats *stats,
-                               apr_uint32_t children)
+                               apr_lockmech_e mechanism)
 {
     apr_global_mutex_t *lock;
-    apr_status_t rv =
-        apr_global_mutex_create(&lock, NULL, APR_LOCK_DEFAULT, f->pool);
+    apr_status_t rv = apr_global_mutex_create(&lock, NULL, mechanism, f->pool);
 
     return rv == APR_SUCCESS
-               ? fcgi_stats_create(stats, f->pool, lock, children)
+               ? fcgi_stats_create(stats, f->pool, lock, CHILDREN)
                : rv;
 }
 
@@ -362,7 +369,7 @@ static int setup(void **state)
 
     *state = f;
     if (!f || apr_pool_create(&f->pool, NULL) != APR_SUCCESS
-        || make_stats(f, &f->stats, CHILDREN) != APR_SUCCESS) {
+        || make_stats(f, &f->stats, APR_LOCK_DEFAULT) != APR_SUCCESS) {
         return -1;
     }
     f->account = fcgi_stats_open_configured("fcgi:/run/app");
@@ -404,9 +411,9 @@ static int open_accounts(struct fixture *f, const char *label, int count)
     return i;
 }
 
-/* ---- places and the line ---- */
+/* ---- permits and the line ---- */
 
-static void places_are_counted_over_all_children(void **state)
+static void permits_are_counted_over_all_children(void **state)
 {
     struct fixture *f = *state;
     struct actor *a, *b;
@@ -415,14 +422,14 @@ static void places_are_counted_over_all_children(void **state)
     a = start(f);
     b = start(f);
     assert_int_not_equal(a->me, b->me);
-    assert_placed(a);
-    assert_placed(a);
-    assert_placed(b);
+    assert_permitted(a);
+    assert_permitted(a);
+    assert_permitted(b);
     assert_int_equal(tell(a, ENTER), FCGI_LINE_FULL);
     assert_int_equal(tell(b, ENTER), FCGI_LINE_FULL);
     assert_shares(f, 3, 0, 0);
     tell(a, FREE);
-    assert_placed(b);
+    assert_permitted(b);
     assert_int_equal(tell(a, ENTER), FCGI_LINE_FULL);
     tell(a, FREE);
     tell(b, FREE);
@@ -430,38 +437,38 @@ static void places_are_counted_over_all_children(void **state)
     assert_clean(f);
 }
 
-static void places_are_given_in_order_of_coming(void **state)
+static void permits_are_granted_in_order_of_coming(void **state)
 {
     struct fixture *f = *state;
     struct actor *a = start(f), *b = start(f), *c = start(f), *d = start(f);
     struct actor *order[] = { c, b, d, b, a, c };
-    apr_uint32_t spots[6];
+    apr_uint32_t slots[6];
     int i, j;
 
-    assert_placed(a);
+    assert_permitted(a);
     for (i = 0; i < 6; i++) {
-        spots[i] = line_up(order[i]);
+        slots[i] = line_up(order[i]);
     }
     tell(a, FREE);
     for (i = 0; i < 6; i++) {
         for (j = 5; j > i; j--) {
-            assert_waiting(order[j], spots[j]);
+            assert_waiting(order[j], slots[j]);
         }
-        assert_called(order[i], spots[i]);
+        assert_granted(order[i], slots[i]);
         assert_shares(f, 1, 0, 0);
         tell(order[i], FREE);
     }
     assert_clean(f);
 }
 
-/* A spot that is used again is no reason to be served first. */
+/* A slot that is used again is no reason to be served first. */
 static void who_comes_last_is_last_at_any_spot(void **state)
 {
     struct fixture *f = *state;
     struct actor *a = start(f), *b = start(f);
     apr_uint32_t first, second, third, last;
 
-    assert_placed(a);
+    assert_permitted(a);
     first = line_up(a);
     second = line_up(b);
     third = line_up(a);
@@ -471,17 +478,17 @@ static void who_comes_last_is_last_at_any_spot(void **state)
     tell(a, FREE);
     assert_waiting(b, last);
     assert_waiting(a, third);
-    assert_called(b, second);
+    assert_granted(b, second);
     tell(b, FREE);
     assert_waiting(b, last);
-    assert_called(a, third);
+    assert_granted(a, third);
     tell(a, FREE);
-    assert_called(b, last);
+    assert_granted(b, last);
     tell(b, FREE);
     assert_clean(f);
 }
 
-/* Nobody overtakes, not even where a place is free. */
+/* Nobody overtakes, not even where a permit is free. */
 static void who_enters_stands_behind_those_in_line(void **state)
 {
     struct fixture *f = *state;
@@ -490,11 +497,11 @@ static void who_enters_stands_behind_those_in_line(void **state)
 
     limit(f, 2, 10, 0); /* as after a restart */
     c = start(f);
-    assert_placed(a);
+    assert_permitted(a);
     early = line_up(b);
     late = line_up(c);
-    assert_waiting(c, late); /* with its limits, b has a place */
-    assert_called(b, early);
+    assert_waiting(c, late); /* with its limits, b has a permit */
+    assert_granted(b, early);
     assert_waiting(c, late);
     assert_shares(f, 2, 0, 0);
 }
@@ -503,25 +510,25 @@ static void several_free_places_call_as_many(void **state)
 {
     struct fixture *f = *state;
     struct actor *a, *b;
-    apr_uint32_t spots[3];
+    apr_uint32_t slots[3];
     int i;
 
     limit(f, 2, 10, 0);
     a = start(f);
     b = start(f);
-    assert_placed(a);
-    assert_placed(a);
+    assert_permitted(a);
+    assert_permitted(a);
     for (i = 0; i < 3; i++) {
-        spots[i] = line_up(b);
+        slots[i] = line_up(b);
     }
     tell(a, FREE);
     tell(a, FREE);
-    assert_waiting(b, spots[2]);
-    assert_called(b, spots[1]);
-    assert_called(b, spots[0]);
+    assert_waiting(b, slots[2]);
+    assert_granted(b, slots[1]);
+    assert_granted(b, slots[0]);
     assert_shares(f, 2, 0, 0);
     tell(b, FREE);
-    assert_called(b, spots[2]);
+    assert_granted(b, slots[2]);
     assert_shares(f, 2, 0, 0);
 }
 
@@ -534,18 +541,18 @@ static void a_full_line_takes_nobody(void **state)
     limit(f, 1, 2, 0);
     a = start(f);
     b = start(f);
-    assert_placed(a);
+    assert_permitted(a);
     first = line_up(a);
     second = line_up(b);
     assert_int_equal(tell(a, ENTER), FCGI_LINE_FULL);
     assert_int_equal(tell(b, ENTER), FCGI_LINE_FULL);
     assert_int_equal(count_standing(f), 2);
 
-    /* one that is called waits no more */
+    /* one with a grant waits no more */
     tell(a, FREE);
     line_up(b);
     assert_int_equal(tell(b, ENTER), FCGI_LINE_FULL);
-    assert_called(a, first);
+    assert_granted(a, first);
     assert_waiting(b, second);
 
     /* nor one that has left */
@@ -562,7 +569,7 @@ static void the_line_ends_where_its_memory_does(void **state)
 
     limit(f, 1, 100 * FCGI_LINE_MAX, 0);
     a = start(f);
-    assert_placed(a);
+    assert_permitted(a);
     for (i = 0; i < FCGI_LINE_MAX; i++) {
         line_up(a);
     }
@@ -578,29 +585,29 @@ static void who_has_left_is_not_called(void **state)
     struct actor *a = start(f), *b = start(f);
     apr_uint32_t first, second;
 
-    assert_placed(a);
+    assert_permitted(a);
     first = line_up(b);
     second = line_up(a);
     assert_int_equal(leave(b, first).value, FCGI_LINE_WAITING);
     assert_int_equal(count_standing(f), 1);
     tell(a, FREE);
-    assert_called(a, second);
+    assert_granted(a, second);
     tell(a, FREE);
     assert_clean(f);
 }
 
-static void who_leaves_after_the_call_has_the_place(void **state)
+static void who_leaves_after_the_grant_has_the_permit(void **state)
 {
     struct fixture *f = *state;
     struct actor *a = start(f), *b = start(f);
     struct answer left;
-    apr_uint32_t spot;
+    apr_uint32_t slot;
 
-    assert_placed(a);
-    spot = line_up(b);
+    assert_permitted(a);
+    slot = line_up(b);
     tell(a, FREE);
-    left = leave(b, spot);
-    assert_int_equal(left.value, FCGI_LINE_PLACE);
+    left = leave(b, slot);
+    assert_int_equal(left.value, FCGI_LINE_PERMIT);
     assert_null(left.conn);
     assert_shares(f, 1, 0, 0);
     assert_int_equal(count_standing(f), 0);
@@ -608,41 +615,41 @@ static void who_leaves_after_the_call_has_the_place(void **state)
     assert_clean(f);
 }
 
-static void a_call_wakes_a_waiter_of_another_child(void **state)
+static void a_grant_wakes_a_waiter_of_another_child(void **state)
 {
     struct fixture *f = *state;
     struct actor *a = start(f), *b = start(f);
-    apr_uint32_t spot;
+    apr_uint32_t slot;
 
-    assert_placed(a);
-    spot = line_up(b);
-    order(b, (struct order){ WAIT, spot, LONG, NULL });
+    assert_permitted(a);
+    slot = line_up(b);
+    order(b, (struct order){ WAIT, slot, LONG, NULL });
     tell(a, FREE);
-    assert_int_equal(get_answer(b).value, FCGI_LINE_PLACE);
+    assert_int_equal(get_answer(b).value, FCGI_LINE_PERMIT);
     tell(b, FREE);
     assert_clean(f);
 }
 
-/* A spot's semaphore starts anew with each that stands there. */
-static void a_call_is_for_one_waiter_only(void **state)
+/* A slot's semaphore starts anew with each that takes it. */
+static void a_grant_is_for_one_waiter_only(void **state)
 {
     struct fixture *f = *state;
     struct actor *a = start(f), *b = start(f);
     fcgi_instant from;
-    apr_uint32_t spot;
+    apr_uint32_t slot;
 
-    assert_placed(a);
-    spot = line_up(b);
+    assert_permitted(a);
+    slot = line_up(b);
     tell(a, FREE);
-    assert_int_equal(leave(b, spot).value, FCGI_LINE_PLACE);
-    assert_int_equal(line_up(b), spot);
+    assert_int_equal(leave(b, slot).value, FCGI_LINE_PERMIT);
+    assert_int_equal(line_up(b), slot);
     from = fcgi_clock_now();
-    order(b, (struct order){ WAIT, spot, apr_time_from_msec(200), NULL });
+    order(b, (struct order){ WAIT, slot, apr_time_from_msec(200), NULL });
     assert_int_equal(get_answer(b).value, FCGI_LINE_WAITING);
     assert_true(fcgi_clock_now() - from >= apr_time_from_msec(190));
 }
 
-static void without_max_anybody_has_a_place(void **state)
+static void without_max_anybody_has_a_permit(void **state)
 {
     struct fixture *f = *state;
     struct actor *a;
@@ -651,7 +658,7 @@ static void without_max_anybody_has_a_place(void **state)
     limit(f, 0, 0, 1);
     a = start(f);
     for (i = 0; i < 100; i++) {
-        assert_placed(a);
+        assert_permitted(a);
     }
     assert_shares(f, 100, 0, 0);
     assert_false(hand_on(a, f));
@@ -668,11 +675,11 @@ static void without_max_anybody_has_a_place(void **state)
 static void without_an_account_nothing_is_counted(void **state)
 {
     fcgi_line line = { { 1, 1, 1 }, NULL, NULL };
-    apr_uint32_t spot;
+    apr_uint32_t slot;
 
     (void)state;
-    assert_int_equal(fcgi_line_enter(&line, &spot), FCGI_LINE_PLACE);
-    assert_int_equal(fcgi_line_enter(&line, &spot), FCGI_LINE_PLACE);
+    assert_int_equal(fcgi_line_enter(&line, &slot), FCGI_LINE_PERMIT);
+    assert_int_equal(fcgi_line_enter(&line, &slot), FCGI_LINE_PERMIT);
     assert_false(fcgi_line_hand_on(&line, &line));
     assert_false(fcgi_line_keep(&line));
     fcgi_line_press(&line);
@@ -695,22 +702,22 @@ static void a_connection_goes_to_the_first_of_its_own_child(void **state)
     a = start(f);
     b = start(f);
     assert_false(hand_on(a, &conn[0])); /* nobody is there */
-    assert_placed(a);
-    assert_placed(a);
+    assert_permitted(a);
+    assert_permitted(a);
     first = line_up(a);
     second = line_up(a);
     third = line_up(b);
     assert_true(hand_on(a, &conn[0]));
     assert_true(hand_on(a, &conn[1]));
-    assert_shares(f, 0, 0, 0); /* two are called */
+    assert_shares(f, 0, 0, 0); /* two have a grant */
     assert_waiting(b, third);
 
     got = look(a, second);
-    assert_int_equal(got.value, FCGI_LINE_PLACE);
+    assert_int_equal(got.value, FCGI_LINE_PERMIT);
     assert_ptr_equal(got.conn, &conn[1]);
     assert_shares(f, 1, 0, 0);
     got = leave(a, first);
-    assert_int_equal(got.value, FCGI_LINE_PLACE);
+    assert_int_equal(got.value, FCGI_LINE_PERMIT);
     assert_ptr_equal(got.conn, &conn[0]);
     assert_shares(f, 2, 0, 0);
 
@@ -719,24 +726,24 @@ static void a_connection_goes_to_the_first_of_its_own_child(void **state)
     assert_false(hand_on(a, &conn[0]));
     assert_shares(f, 2, 0, 0);
     tell(a, FREE);
-    assert_called(b, third);
+    assert_granted(b, third);
 }
 
-/* A place at a spot where a connection was handed to another before. */
+/* A permit in a slot where a connection was handed to another before. */
 static void a_connection_is_handed_once(void **state)
 {
     struct fixture *f = *state;
     struct actor *a = start(f);
-    apr_uint32_t spot;
+    apr_uint32_t slot;
     char conn;
 
-    assert_placed(a);
-    spot = line_up(a);
+    assert_permitted(a);
+    slot = line_up(a);
     assert_true(hand_on(a, &conn));
-    assert_ptr_equal(look(a, spot).conn, &conn);
-    assert_int_equal(line_up(a), spot);
+    assert_ptr_equal(look(a, slot).conn, &conn);
+    assert_int_equal(line_up(a), slot);
     tell(a, FREE);
-    assert_called(a, spot);
+    assert_granted(a, slot);
 }
 
 /* Children of before a restart may have more than is allowed now. */
@@ -749,8 +756,8 @@ static void above_a_lower_max_nothing_is_kept_or_handed_on(void **state)
     a = start(f);
     limit(f, 1, 10, 5);
     b = start(f);
-    assert_placed(b);
-    assert_placed(a);
+    assert_permitted(b);
+    assert_permitted(a);
     assert_false(tell(b, KEEP));
     line_up(b);
     assert_false(hand_on(b, f));
@@ -765,9 +772,9 @@ static void as_many_are_kept_as_keepalive_says(void **state)
     limit(f, 5, 10, 2);
     a = start(f);
     b = start(f);
-    assert_placed(a);
-    assert_placed(a);
-    assert_placed(b);
+    assert_permitted(a);
+    assert_permitted(a);
+    assert_permitted(b);
     assert_true(tell(a, KEEP));
     assert_shares(f, 2, 1, 0);
     assert_true(tell(b, KEEP));
@@ -788,13 +795,13 @@ static void nothing_is_kept_while_anybody_waits(void **state)
 {
     struct fixture *f = *state;
     struct actor *a, *b;
-    apr_uint32_t spot;
+    apr_uint32_t slot;
 
     limit(f, 2, 10, 5);
     a = start(f);
     b = start(f);
-    assert_placed(a);
-    assert_placed(a);
+    assert_permitted(a);
+    assert_permitted(a);
     tell(b, PRESS);
     assert_true(tell(a, IS_PRESSED));
     assert_false(tell(a, KEEP));
@@ -805,9 +812,9 @@ static void nothing_is_kept_while_anybody_waits(void **state)
     assert_false(tell(a, IS_PRESSED));
 
     /* in line, before it has said so */
-    spot = line_up(b);
+    slot = line_up(b);
     assert_false(tell(a, KEEP));
-    assert_int_equal(leave(b, spot).value, FCGI_LINE_WAITING);
+    assert_int_equal(leave(b, slot).value, FCGI_LINE_WAITING);
     assert_true(tell(a, KEEP));
     assert_shares(f, 1, 1, 0);
 }
@@ -820,7 +827,7 @@ static void nothing_is_used_again_while_anybody_waits(void **state)
     limit(f, 2, 10, 5);
     a = start(f);
     b = start(f);
-    assert_placed(a);
+    assert_permitted(a);
     assert_true(tell(a, KEEP));
     tell(b, PRESS);
     assert_false(tell(a, REUSE));
@@ -833,28 +840,97 @@ static void nothing_is_used_again_while_anybody_waits(void **state)
     assert_shares(f, 1, 0, 0);
 }
 
-static void an_idle_connection_has_a_place_until_it_is_dropped(void **state)
+static void an_idle_connection_has_a_permit_until_it_is_dropped(void **state)
 {
     struct fixture *f = *state;
     struct actor *a, *b;
-    apr_uint32_t spot;
+    apr_uint32_t slot;
 
     limit(f, 1, 10, 1);
     a = start(f);
     b = start(f);
-    assert_placed(a);
+    assert_permitted(a);
     assert_true(tell(a, KEEP));
-    spot = line_up(b);
-    assert_waiting(b, spot);
-    order(b, (struct order){ WAIT, spot, LONG, NULL });
+    slot = line_up(b);
+    assert_waiting(b, slot);
+    order(b, (struct order){ WAIT, slot, LONG, NULL });
     tell(a, DROP);
-    assert_int_equal(get_answer(b).value, FCGI_LINE_PLACE);
+    assert_int_equal(get_answer(b).value, FCGI_LINE_PERMIT);
     assert_shares(f, 1, 0, 0);
+}
+
+static void assert_hears(struct actor *actor)
+{
+    order(actor, (struct order){ .verb = HEAR });
+    get_answer(actor);
+}
+
+/* Begins to hear, and has heard nothing after a while. */
+static void assert_hears_nothing(struct actor *actor)
+{
+    struct pollfd ready = { actor->fd, POLLIN, 0 };
+
+    order(actor, (struct order){ .verb = HEAR });
+    assert_int_equal(poll(&ready, 1, 50), 0);
+}
+
+static void who_keeps_a_connection_hears_of_who_waits(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b, *c;
+
+    limit(f, 0, 0, 5);
+    a = start(f);
+    b = start(f);
+    c = start(f);
+    assert_permitted(a);
+    assert_permitted(b);
+    assert_true(tell(a, KEEP));
+    assert_hears_nothing(a);
+    tell(b, PRESS);
+    get_answer(a);
+    tell(b, UNPRESS);
+    assert_hears_nothing(a); /* who waits no more is nothing to hear of */
+    tell(c, PRESS);
+    get_answer(a);
+    assert_hears_nothing(b); /* it keeps none */
+    fcgi_stats_notify(b->me);
+    get_answer(b);
+}
+
+static void notices_of_before_are_one(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a, *b;
+    apr_uint32_t number;
+    int i;
+
+    limit(f, 0, 0, 5);
+    a = start(f);
+    b = start(f);
+    number = a->me;
+    assert_permitted(a);
+    assert_true(tell(a, KEEP));
+    for (i = 0; i < 5; i++) {
+        tell(b, PRESS);
+    }
+    assert_hears(a);
+    assert_hears_nothing(a); /* in which it is killed */
+    kill_actor(a);
+    for (i = 0; i < 5; i++) {
+        tell(b, PRESS);
+    }
+    a = start(f);
+    assert_int_equal(a->me, number);
+    assert_hears(a);
+    assert_hears_nothing(a);
+    fcgi_stats_notify(number);
+    get_answer(a);
 }
 
 /* ---- killed children ---- */
 
-static void a_killed_childs_places_are_free(void **state)
+static void a_killed_childs_permits_are_free(void **state)
 {
     struct fixture *f = *state;
     struct actor *a, *b;
@@ -862,21 +938,21 @@ static void a_killed_childs_places_are_free(void **state)
     limit(f, 2, 0, 0);
     a = start(f);
     b = start(f);
-    assert_placed(a);
-    assert_placed(a);
+    assert_permitted(a);
+    assert_permitted(a);
     kill_actor(a);
     let_not_sweep(f);
     assert_int_equal(tell(b, ENTER), FCGI_LINE_FULL);
     let_sweep(f);
-    assert_placed(b);
-    assert_placed(b);
+    assert_permitted(b);
+    assert_permitted(b);
     assert_shares(f, 2, 0, 0);
     let_sweep(f);
     assert_int_equal(tell(b, ENTER), FCGI_LINE_FULL);
 }
 
-/* Any that stands in line sees to it, for all. */
-static void a_killed_childs_places_come_to_who_waits(void **state)
+/* Any that waits in line sees to it, for all. */
+static void a_killed_childs_permits_come_to_who_waits(void **state)
 {
     struct fixture *f = *state;
     struct actor *a, *b, *c, *d;
@@ -887,8 +963,8 @@ static void a_killed_childs_places_come_to_who_waits(void **state)
     b = start(f);
     c = start(f);
     d = start(f);
-    assert_placed(a);
-    assert_placed(a);
+    assert_permitted(a);
+    assert_permitted(a);
     first = line_up(b);
     second = line_up(c);
     third = line_up(d);
@@ -897,25 +973,25 @@ static void a_killed_childs_places_come_to_who_waits(void **state)
     kill_actor(a);
     let_sweep(f);
     assert_waiting(d, third);
-    assert_int_equal(get_answer(b).value, FCGI_LINE_PLACE);
-    assert_int_equal(get_answer(c).value, FCGI_LINE_PLACE);
+    assert_int_equal(get_answer(b).value, FCGI_LINE_PERMIT);
+    assert_int_equal(get_answer(c).value, FCGI_LINE_PERMIT);
     assert_shares(f, 2, 0, 0);
 }
 
 /* One that comes sees to it, too, and does not overtake. */
-static void who_enters_brings_the_dead_ones_place_to_who_waits(void **state)
+static void who_enters_brings_the_dead_ones_permit_to_who_waits(void **state)
 {
     struct fixture *f = *state;
     struct actor *a = start(f), *b = start(f), *c = start(f);
-    apr_uint32_t spot;
+    apr_uint32_t slot;
 
-    assert_placed(a);
-    spot = line_up(b);
-    order(b, (struct order){ WAIT, spot, LONG, NULL });
+    assert_permitted(a);
+    slot = line_up(b);
+    order(b, (struct order){ WAIT, slot, LONG, NULL });
     kill_actor(a);
     let_sweep(f);
     line_up(c);
-    assert_int_equal(get_answer(b).value, FCGI_LINE_PLACE);
+    assert_int_equal(get_answer(b).value, FCGI_LINE_PERMIT);
     assert_shares(f, 1, 0, 0);
 }
 
@@ -923,59 +999,59 @@ static void a_killed_child_stands_in_line_no_more(void **state)
 {
     struct fixture *f = *state;
     struct actor *a, *b, *c;
-    apr_uint32_t spot;
+    apr_uint32_t slot;
 
     limit(f, 1, 3, 0);
     a = start(f);
     b = start(f);
     c = start(f);
-    assert_placed(a);
+    assert_permitted(a);
     line_up(b);
     line_up(b);
-    spot = line_up(c);
+    slot = line_up(c);
     kill_actor(b);
     assert_int_equal(count_standing(f), 3);
     let_sweep(f);
     line_up(c); /* there is room in the queue again */
     assert_int_equal(count_standing(f), 2);
-    order(c, (struct order){ WAIT, spot, LONG, NULL });
+    order(c, (struct order){ WAIT, slot, LONG, NULL });
     tell(a, FREE);
-    assert_int_equal(get_answer(c).value, FCGI_LINE_PLACE);
+    assert_int_equal(get_answer(c).value, FCGI_LINE_PERMIT);
 }
 
-static void a_killed_childs_turn_goes_to_the_next(void **state)
+static void a_killed_childs_grant_goes_to_the_next(void **state)
 {
     struct fixture *f = *state;
     struct actor *a = start(f), *b = start(f), *c = start(f);
-    apr_uint32_t spot;
+    apr_uint32_t slot;
 
-    assert_placed(a);
+    assert_permitted(a);
     line_up(b);
-    spot = line_up(c);
-    tell(a, FREE); /* it is b's turn */
+    slot = line_up(c);
+    tell(a, FREE); /* b has the grant */
     kill_actor(b);
     let_not_sweep(f);
-    assert_waiting(c, spot);
+    assert_waiting(c, slot);
     let_sweep(f);
-    assert_called(c, spot);
+    assert_granted(c, slot);
     assert_shares(f, 1, 0, 0);
     tell(c, FREE);
     assert_clean(f);
 }
 
-static void a_turn_given_to_a_dead_child_goes_to_the_next(void **state)
+static void a_grant_given_to_a_dead_child_goes_to_the_next(void **state)
 {
     struct fixture *f = *state;
     struct actor *a = start(f), *b = start(f), *c = start(f);
-    apr_uint32_t spot;
+    apr_uint32_t slot;
 
-    assert_placed(a);
+    assert_permitted(a);
     line_up(b);
-    spot = line_up(c);
+    slot = line_up(c);
     kill_actor(b);
     tell(a, FREE);
     let_sweep(f);
-    assert_called(c, spot);
+    assert_granted(c, slot);
     assert_int_equal(count_standing(f), 0);
 }
 
@@ -984,12 +1060,12 @@ static void what_was_handed_in_a_killed_child_is_given_back(void **state)
     struct fixture *f = *state;
     struct actor *a = start(f), *b = start(f);
 
-    assert_placed(a);
+    assert_permitted(a);
     line_up(a);
     assert_true(hand_on(a, f));
     kill_actor(a);
     let_sweep(f);
-    assert_placed(b);
+    assert_permitted(b);
     assert_shares(f, 1, 0, 0);
     assert_int_equal(count_standing(f), 0);
 }
@@ -1002,8 +1078,8 @@ static void a_killed_childs_idle_connections_are_gone(void **state)
     limit(f, 2, 0, 1);
     a = start(f);
     b = start(f);
-    assert_placed(b);
-    assert_placed(a);
+    assert_permitted(b);
+    assert_permitted(a);
     assert_true(tell(a, KEEP));
     kill_actor(a);
     let_not_sweep(f);
@@ -1021,7 +1097,7 @@ static void a_killed_childs_requests_press_no_more(void **state)
     limit(f, 2, 0, 1);
     a = start(f);
     b = start(f);
-    assert_placed(b);
+    assert_permitted(b);
     tell(a, PRESS);
     kill_actor(a);
     let_not_sweep(f);
@@ -1040,9 +1116,9 @@ static void the_living_lose_nothing(void **state)
     limit(f, 2, 10, 1);
     a = start(f);
     b = start(f);
-    assert_placed(a);
+    assert_permitted(a);
     assert_true(tell(a, KEEP));
-    assert_placed(b);
+    assert_permitted(b);
     tell(a, PRESS);
     line_up(a);
     line_up(b);
@@ -1065,7 +1141,7 @@ static void the_dead_are_looked_for_ten_times_a_second(void **state)
     fcgi_instant now;
     int found;
 
-    assert_placed(a);
+    assert_permitted(a);
     kill_actor(a);
     fcgi_stats_lock();
     f->account->swept_at = (apr_uint64_t)fcgi_clock_now();
@@ -1102,12 +1178,12 @@ static void a_new_child_with_a_dead_ones_number_starts_clean(void **state)
     f->account = other;
     c = start(f); /* sees the other account alone */
     number = a->me;
-    assert_placed(a);
+    assert_permitted(a);
     assert_true(tell(a, KEEP));
     tell(a, PRESS);
-    assert_placed(b);
+    assert_permitted(b);
     line_up(a);
-    assert_placed(c);
+    assert_permitted(c);
     kill_actor(c);
     kill_actor(a);
     let_not_sweep(f);
@@ -1137,7 +1213,7 @@ static void there_are_no_more_children_than_numbers(void **state)
     assert_int_not_equal(joined.value, APR_SUCCESS);
     kill_actor(&f->actors[3]);
     assert_int_equal(start(f)->me, 4);
-    assert_placed(actor); /* the last share is there, too */
+    assert_permitted(actor); /* the last share is there, too */
     assert_shares(f, 1, 0, 0);
 }
 
@@ -1196,13 +1272,13 @@ static void close_token(struct scene *scene, struct token *token)
 static struct token *get_token(struct player *player)
 {
     void *conn = NULL;
-    apr_uint32_t spot;
-    fcgi_line_state state = fcgi_line_enter(player->line, &spot);
+    apr_uint32_t slot;
+    fcgi_line_state state = fcgi_line_enter(player->line, &slot);
 
     if (state == FCGI_LINE_WAITING) {
         fcgi_line_press(player->line);
         while (state == FCGI_LINE_WAITING) {
-            state = fcgi_line_wait(player->line, spot, apr_time_from_msec(50),
+            state = fcgi_line_wait(player->line, slot, apr_time_from_msec(50),
                                    &conn);
         }
         fcgi_line_unpress(player->line);
@@ -1284,7 +1360,7 @@ static pid_t fork_players(struct fixture *f, struct scene *scene, int rounds,
     _exit(0);
 }
 
-static void many_threads_of_many_children_share_the_places(void **state)
+static void many_threads_of_many_children_share_the_permits(void **state)
 {
     const int rounds = 300;
     struct fixture *f = *state;
@@ -1314,7 +1390,7 @@ static void many_threads_of_many_children_share_the_places(void **state)
 static pid_t fork_keeper(struct fixture *f, struct scene *scene, int rounds)
 {
     fcgi_line line = { f->limits, f->account, NULL };
-    apr_uint32_t spot;
+    apr_uint32_t slot;
     pid_t pid = fork_child();
     int good;
 
@@ -1322,7 +1398,7 @@ static pid_t fork_keeper(struct fixture *f, struct scene *scene, int rounds)
         return pid;
     }
     good = fcgi_stats_join(f->pool) == APR_SUCCESS
-           && fcgi_line_enter(&line, &spot) == FCGI_LINE_PLACE;
+           && fcgi_line_enter(&line, &slot) == FCGI_LINE_PERMIT;
     __atomic_store_n(&scene->open, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&scene->rounds, 1, __ATOMIC_SEQ_CST);
     while (good && rounds--) {
@@ -1387,6 +1463,73 @@ static void a_child_may_be_killed_anywhere(void **state)
     munmap(scene, sizeof(*scene));
 }
 
+/* ---- the lock ---- */
+
+/* All that APR knows here. */
+static const apr_lockmech_e mechanisms[] = {
+#if APR_HAS_FCNTL_SERIALIZE
+    APR_LOCK_FCNTL,
+#endif
+#if APR_HAS_FLOCK_SERIALIZE
+    APR_LOCK_FLOCK,
+#endif
+#if APR_HAS_SYSVSEM_SERIALIZE
+    APR_LOCK_SYSVSEM,
+#endif
+#if APR_HAS_PROC_PTHREAD_SERIALIZE
+    APR_LOCK_PROC_PTHREAD,
+#endif
+#if APR_HAS_POSIXSEM_SERIALIZE
+    APR_LOCK_POSIXSEM,
+#endif
+    APR_LOCK_DEFAULT
+};
+
+/* What is said of a mechanism is true: its lock is there again, or not, after
+ * the child that had it was killed. Then all goes on with right counts. */
+static void assert_lock_recovers(struct fixture *f, apr_lockmech_e mechanism)
+{
+    const char *name;
+    struct actor *a, *b;
+    int recovers;
+
+    assert_int_equal(make_stats(f, &f->stats, mechanism), APR_SUCCESS);
+    name = apr_global_mutex_name(f->stats.lock);
+    recovers = fcgi_stats_lock_recovers(f->stats.lock);
+    print_message("# %s %s\n", name, recovers ? "recovers" : "does not");
+    f->account = fcgi_stats_open_configured("fcgi:/run/app");
+    a = start(f);
+    b = start(f);
+    assert_permitted(a);
+    tell(a, LOCK);
+    assert_true(apr_global_mutex_trylock(f->stats.lock) != APR_SUCCESS);
+    kill_actor(a);
+    if (recovers) {
+        assert_int_equal(apr_global_mutex_trylock(f->stats.lock), APR_SUCCESS);
+        fcgi_stats_unlock();
+        let_sweep(f);
+        assert_permitted(b);
+        assert_shares(f, 1, 0, 0);
+        tell(b, FREE);
+        assert_clean(f);
+    }
+    else {
+        assert_true(apr_global_mutex_trylock(f->stats.lock) != APR_SUCCESS);
+    }
+    kill_actor(b);
+}
+
+static void a_lock_is_known_to_outlive_its_killed_holder(void **state)
+{
+    unsigned int i;
+
+    alarm(100);
+    for (i = 0; i < sizeof(mechanisms) / sizeof(mechanisms[0]); i++) {
+        assert_lock_recovers(*state, mechanisms[i]);
+    }
+    alarm(0);
+}
+
 /* ---- accounts ---- */
 
 static void an_account_is_found_by_its_name(void **state)
@@ -1414,7 +1557,7 @@ static void the_shares_of_an_account_are_its_own(void **state)
     limit(f, 0, 0, 0);
     for (i = 0; i < CHILDREN; i++) {
         a = start(f);
-        assert_placed(a);
+        assert_permitted(a);
         assert_int_equal(second->shares[a->me - 1].in_use, 1);
     }
     assert_shares(f, CHILDREN, 0, 0);
@@ -1504,14 +1647,14 @@ static void a_restart_keeps_accounts_and_what_children_hold(void **state)
     struct fixture *f = *state;
     fcgi_stats between;
     struct actor *before, *after;
-    apr_uint32_t spot;
+    apr_uint32_t slot;
 
     limit(f, 2, 10, 0);
     before = start(f);
-    assert_placed(before);
-    assert_placed(before);
+    assert_permitted(before);
+    assert_permitted(before);
 
-    assert_int_equal(make_stats(f, &between, CHILDREN), APR_SUCCESS);
+    assert_int_equal(make_stats(f, &between, APR_LOCK_DEFAULT), APR_SUCCESS);
     assert_ptr_not_equal(fcgi_stats_open_configured("fcgi:/run/app"),
                          f->account);
     fcgi_stats_use(NULL);
@@ -1522,14 +1665,14 @@ static void a_restart_keeps_accounts_and_what_children_hold(void **state)
 
     after = start(f);
     assert_int_not_equal(after->me, before->me);
-    spot = line_up(after);
-    assert_waiting(after, spot);
-    order(after, (struct order){ WAIT, spot, LONG, NULL });
+    slot = line_up(after);
+    assert_waiting(after, slot);
+    order(after, (struct order){ WAIT, slot, LONG, NULL });
     tell(before, FREE);
-    assert_int_equal(get_answer(after).value, FCGI_LINE_PLACE);
+    assert_int_equal(get_answer(after).value, FCGI_LINE_PERMIT);
     kill_actor(before);
     let_sweep(f);
-    assert_placed(after);
+    assert_permitted(after);
     assert_shares(f, 2, 0, 0);
 }
 
@@ -1584,18 +1727,18 @@ static void without_an_account_every_failure_is_said(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(places_are_counted_over_all_children),
-        TEST(places_are_given_in_order_of_coming),
+        TEST(permits_are_counted_over_all_children),
+        TEST(permits_are_granted_in_order_of_coming),
         TEST(who_comes_last_is_last_at_any_spot),
         TEST(who_enters_stands_behind_those_in_line),
         TEST(several_free_places_call_as_many),
         TEST(a_full_line_takes_nobody),
         TEST(the_line_ends_where_its_memory_does),
         TEST(who_has_left_is_not_called),
-        TEST(who_leaves_after_the_call_has_the_place),
-        TEST(a_call_wakes_a_waiter_of_another_child),
-        TEST(a_call_is_for_one_waiter_only),
-        TEST(without_max_anybody_has_a_place),
+        TEST(who_leaves_after_the_grant_has_the_permit),
+        TEST(a_grant_wakes_a_waiter_of_another_child),
+        TEST(a_grant_is_for_one_waiter_only),
+        TEST(without_max_anybody_has_a_permit),
         TEST(without_an_account_nothing_is_counted),
         TEST(a_connection_goes_to_the_first_of_its_own_child),
         TEST(a_connection_is_handed_once),
@@ -1603,13 +1746,15 @@ int main(void)
         TEST(as_many_are_kept_as_keepalive_says),
         TEST(nothing_is_kept_while_anybody_waits),
         TEST(nothing_is_used_again_while_anybody_waits),
-        TEST(an_idle_connection_has_a_place_until_it_is_dropped),
-        TEST(a_killed_childs_places_are_free),
-        TEST(a_killed_childs_places_come_to_who_waits),
-        TEST(who_enters_brings_the_dead_ones_place_to_who_waits),
+        TEST(an_idle_connection_has_a_permit_until_it_is_dropped),
+        TEST(who_keeps_a_connection_hears_of_who_waits),
+        TEST(notices_of_before_are_one),
+        TEST(a_killed_childs_permits_are_free),
+        TEST(a_killed_childs_permits_come_to_who_waits),
+        TEST(who_enters_brings_the_dead_ones_permit_to_who_waits),
         TEST(a_killed_child_stands_in_line_no_more),
-        TEST(a_killed_childs_turn_goes_to_the_next),
-        TEST(a_turn_given_to_a_dead_child_goes_to_the_next),
+        TEST(a_killed_childs_grant_goes_to_the_next),
+        TEST(a_grant_given_to_a_dead_child_goes_to_the_next),
         TEST(what_was_handed_in_a_killed_child_is_given_back),
         TEST(a_killed_childs_idle_connections_are_gone),
         TEST(a_killed_childs_requests_press_no_more),
@@ -1617,9 +1762,10 @@ int main(void)
         TEST(the_dead_are_looked_for_ten_times_a_second),
         TEST(a_new_child_with_a_dead_ones_number_starts_clean),
         TEST(there_are_no_more_children_than_numbers),
-        TEST(many_threads_of_many_children_share_the_places),
+        TEST(many_threads_of_many_children_share_the_permits),
         TEST(a_connection_that_is_kept_and_used_counts_once),
         TEST(a_child_may_be_killed_anywhere),
+        TEST(a_lock_is_known_to_outlive_its_killed_holder),
         TEST(an_account_is_found_by_its_name),
         TEST(the_shares_of_an_account_are_its_own),
         TEST(a_name_too_long_has_no_account),
