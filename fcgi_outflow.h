@@ -6,6 +6,14 @@
  * client holds an application. Answers three questions: how much more may be
  * read, what is waited for, and is it time to flush.
  *
+ *     behind    the client has not taken all that httpd was given, and what
+ *               comes is held for it
+ *     held up   the application waits, as what is held is as much as may be
+ *     grace     for how long a client may do that, instead of having its
+ *               answer written to a file; none if others wait
+ *     pause     of the application: it says nothing for a moment, and the
+ *               client gets what there is
+ *
  * There are two kinds. An HTTP/1 connection has a socket that says when it
  * has room; an HTTP/2 stream says nothing of its client. Knows neither
  * FastCGI nor header fields.
