@@ -25,10 +25,14 @@ my $SHOW = '<?php header("Content-Type: text/plain");
 my $site = Private::temp_dir('site');
 Private::spew("$site/$_", $SHOW) for
     (map { "docs/$_" } qw(app/front.phar app/index.php app/Odd%.php
-        private/x.php private/e.act both/x.php errors/e.act e.act
+        app/a.web app/b.web private/x.php private/e.act both/x.php errors/e.act e.act
         static/x.php alias/e.act md.php)),
     'other/e.act', 'front.php';
 Private::spew("$site/docs/$_", 'text') for 'app/doc.md', 'private/doc.md';
+# It is not run by an Action: it redirects to one's URL.
+Private::spew("$site/docs/app/self.php",
+              '<?php if (!isset($_SERVER["REDIRECT_URL"]))
+                  header("X-Accel-Redirect: /php-fpm/app/self.php");');
 my %htaccess = (
     app => <<'EOC',
 RewriteEngine On
@@ -36,12 +40,15 @@ RewriteRule ^r/(.*)$ front.phar/$1 [L]
 RewriteRule ^i/(.*)$ index.php/$1 [L]
 RewriteRule ^odd/(.*)$ Odd\%25.php/$1 [L]
 RewriteRule ^v1/(.*)$ /api/$1 [L]
+RewriteRule ^([ab])/w/(.*)$ $1.web/$2 [L]
 RewriteRule ^a/(.*)$ /php-fpm/$1 [L]
 RewriteRule ^env/(.*)$ /php-fpm/$1 [L,E=PATH_TRANSLATED:@SITE@/docs/$1]
 RewriteRule ^here/(.*)$ - [L,E=PATH_TRANSLATED:@SITE@/docs/$1]
 EOC
-    private => "ErrorDocument 403 /php-fpm/private/x.php\n",
-    both => "RewriteEngine On\nRewriteRule ^(.*)\$ /php-fpm/both/\$1\n",
+    private => "SetEnvIf Request_URI . HANDLER=as-if\n"
+        . "ErrorDocument 403 /php-fpm/private/x.php\n",
+    both => "SetEnvIf Request_URI . HANDLER=as-if\n"
+        . "RewriteEngine On\nRewriteRule ^(.*)\$ /php-fpm/private/\$1\n",
     static => "RemoveHandler .php\nSetHandler default-handler\n"
         . "<Files x.php>\nErrorDocument 404 /php-fpm/static/x.php\n"
         . "Redirect 404 /static/x.php\n</Files>\n",
@@ -60,10 +67,19 @@ DocumentRoot "@SITE@/docs"
   Require all denied
 </Directory>
 Alias /one "@SITE@/other"
+<Directory "@SITE@/docs/app">
+  FcgiSendfile "@SITE@/docs/app"
+</Directory>
 # that of the Debian package
 <FilesMatch ".+\.ph(?:ar|p|tml)$">
   SetHandler @PHP@
 </FilesMatch>
+<FilesMatch "\.web$">
+  SetHandler @PHP@
+</FilesMatch>
+<Files b.web>
+  FcgiParam !REDIRECT_URL
+</Files>
 <Location /api>
   SetHandler @PHP@
   FcgiParam SCRIPT_FILENAME @SITE@/front.php
@@ -84,7 +100,7 @@ my %server;
 for my $fix (0, 1) {
     my $php = PhpFpm->start(
         ini => { 'cgi.fix_pathinfo' => $fix },
-        pool => "security.limit_extensions = .php .phar .act\n");
+        pool => "security.limit_extensions = .php .phar .act .web\n");
     $server{$fix} = {
         php => $php, httpd => Httpd->start(
             modules => [qw(rewrite actions)], config => $CONFIG,
@@ -116,6 +132,7 @@ my @NEVER = (
     ['/private/x.php/more', undef],
     ['/private/e.act', undef],
     ['/both/x.php', undef],
+    ['/app/self.php', undef],
     ['/static/x.php', undef],
 );
 
@@ -176,6 +193,10 @@ subtest 'what a router sees' => sub {
                    "$site/$file"], $url) or diag explain $seen;
         is_deeply([grep { /^ORIG_/ } keys %$seen], [], 'nothing is moved');
     }
+    is_deeply([map { @{ view(1, "/app/$_/w/x") }{qw(file PATH_INFO
+                                                   ORIG_PATH_INFO)} } 'a', 'b'],
+              ['docs/app/a.web', undef, '/x', 'docs/app/b.web', '/x', undef],
+              'another extension, and the remedy');
     is(view(1, '/app/doc.md')->{PATH_TRANSLATED}, "$site/docs/app/doc.md",
        'PATH_TRANSLATED of the file that an Action shows');
     is(view(1, $_)->{PATH_TRANSLATED}, undef, "none of $_")
