@@ -201,7 +201,8 @@ static const char *find_file(request_rec *r, const char *path)
     return NULL;
 }
 
-/* Opens a regular file; *info is what it is. */
+/* Opens a regular file; *info is what it is. The owner of the folder may put
+ * another into its place at any moment: what is asked is the open one. */
 static apr_status_t open_file(request_rec *r, const char *path,
                               apr_file_t **file, apr_finfo_t *info)
 {
@@ -209,19 +210,9 @@ static apr_status_t open_file(request_rec *r, const char *path,
     apr_int32_t sendfile = core->enable_sendfile == ENABLE_SENDFILE_ON
                                ? APR_FOPEN_SENDFILE_ENABLED
                                : 0;
-    apr_status_t rv = APR_ENOENT;
+    apr_status_t rv =
+        path ? fcgi_path_open(file, path, sendfile, r->pool) : APR_ENOENT;
 
-    info->filetype = APR_NOFILE;
-    if (path) {
-        rv = apr_stat(info, path, APR_FINFO_TYPE, r->pool);
-    }
-    if (rv == APR_SUCCESS && info->filetype != APR_REG) {
-        rv = APR_ENOENT; /* to open a pipe would wait for its other end */
-    }
-    if (rv == APR_SUCCESS) {
-        rv = apr_file_open(file, path, APR_FOPEN_READ | sendfile,
-                           APR_FPROT_OS_DEFAULT, r->pool);
-    }
     if (rv != APR_SUCCESS) {
         return rv;
     }
