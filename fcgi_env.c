@@ -14,6 +14,7 @@
 #include <http_request.h>
 #include <util_script.h>
 
+#include "fcgi_body.h"
 #include "fcgi_origin.h"
 #include "fcgi_param.h"
 #include "fcgi_path.h"
@@ -221,8 +222,11 @@ static void set_content_length(request_rec *r, apr_off_t body_len)
 {
     apr_table_t *env = r->subprocess_env;
 
-    if (body_len > 0
-        || (!body_len && apr_table_get(r->headers_in, "Transfer-Encoding"))) {
+    if (!fcgi_body_is_of(r)) {
+        apr_table_unset(env, "CONTENT_LENGTH"); /* another one has it */
+    }
+    else if (body_len > 0
+             || (!body_len && apr_table_get(r->headers_in, "Transfer-Encoding"))) {
         apr_table_setn(env, "CONTENT_LENGTH",
                        apr_off_t_toa(r->pool, body_len));
     }

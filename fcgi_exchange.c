@@ -81,7 +81,7 @@ fcgi_exchange *fcgi_exchange_create(request_rec *r,
         spool.max = APR_INT64_MAX;
     }
     ex->held = fcgi_spool_create(r->pool, list, &spool);
-    ex->body_done = r->main != NULL; /* a subrequest has none of its own */
+    ex->body_done = !terms->has_body;
     ex->writable = 1;
     ex->client_ready = !ex->body_done;
     ex->watch_client = !terms->ignore_client_abort;
@@ -779,8 +779,8 @@ static int is_declared_too_large(const fcgi_exchange *ex)
     const char *said = apr_table_get(ex->r->headers_in, "Content-Length");
     apr_off_t len;
 
-    return said && ap_is_initial_req(ex->r)
-           && ap_parse_strict_length(&len, said) && len > ex->terms.spool.max;
+    return said && !ex->body_done && ap_parse_strict_length(&len, said)
+           && len > ex->terms.spool.max;
 }
 
 static void buffer_body(fcgi_exchange *ex)

@@ -17,6 +17,7 @@
 #include <http_request.h>
 #include <util_filter.h>
 
+#include "fcgi_body.h"
 #include "fcgi_log.h"
 #include "fcgi_path.h"
 
@@ -124,15 +125,19 @@ static int redirect(request_rec *r, const char *path)
 {
     const char *method = r->method;
     int method_number = r->method_number;
-    int status = ap_discard_request_body(r);
+    int is_ours = fcgi_body_is_of(r);
+    int status = is_ours ? ap_discard_request_body(r) : OK;
 
     if (status != OK) {
         return status;
     }
     r->method = "GET";
     r->method_number = M_GET;
-    apr_table_unset(r->headers_in, "Content-Length");
-    apr_table_unset(r->headers_in, "Transfer-Encoding");
+    if (is_ours) {
+        /* never before it is read: httpd reads it by these */
+        apr_table_unset(r->headers_in, "Content-Length");
+        apr_table_unset(r->headers_in, "Transfer-Encoding");
+    }
     ap_internal_redirect(path, r);
     r->method = method; /* for the access log */
     r->method_number = method_number;

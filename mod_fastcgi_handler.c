@@ -25,6 +25,7 @@
 #include <apr_strings.h>
 
 #include "fcgi_backend.h"
+#include "fcgi_body.h"
 #include "fcgi_clock.h"
 #include "fcgi_config.h"
 #include "fcgi_driver.h"
@@ -369,6 +370,7 @@ static fcgi_exchange *create_exchange(request_rec *r,
     terms.first_byte = conf->first_byte_timeout;
     terms.total = conf->total_timeout;
     terms.ignore_client_abort = conf->ignore_client_abort;
+    terms.has_body = fcgi_body_is_of(r);
     terms.stream_body = !conf->request_buffering;
     terms.flush = (fcgi_flush)conf->flush;
     terms.retry = conf->retry;
