@@ -15,10 +15,19 @@ my $H2 = Httpd::mpm() ne 'prefork';
 my $TYPE = "Content-Type: text/plain\r\n\r\n";
 my $SIZE = 300_000;
 
-# Says what it was asked, and answers with that.
+# Says what it was asked, and answers with that; /early before it has the body.
 sub serve {
     my ($c) = @_;
-    my $request = $c->read_request or return;
+    my $request = $c->read_params or return;
+    if ($request->{params}{SCRIPT_NAME} eq '/early') {
+        $c->reply("Content-Type: text/html\r\n\r\n"
+                  . '<!--#include virtual="/app/included" -->');
+        return $c->wait_eof;
+    }
+    while (!$request->{stdin_complete}) {
+        my $record = $c->read_record or last;
+        FcgiApp::Connection::add_record($request, $record);
+    }
     my $params = $request->{params};
     my $said = join ' ', $params->{REQUEST_METHOD}, $params->{REQUEST_URI},
         $params->{CONTENT_LENGTH} // 'none', length $request->{stdin};
@@ -41,7 +50,6 @@ RewriteRule ^app/(.*)$ /app/$1 [L]
 RewriteRule ^small/(.*)$ /small/$1 [L]
 RewriteRule ^stream/(.*)$ /stream/$1 [L]
 EOC
-        'page.shtml' => '<!--#include virtual="/app/included" -->',
         users => '',
     },
     config => <<'EOC');
@@ -63,6 +71,12 @@ AddHandler @APP@ .x
 <Location /stream>
   SetHandler @APP@
   FcgiRequestBuffering Off
+</Location>
+<Location /early>
+  SetHandler @APP@
+  FcgiRequestBuffering Off
+  Options +Includes
+  SetOutputFilter INCLUDES
 </Location>
 <Location /small>
   SetHandler @APP@
@@ -91,10 +105,6 @@ AddHandler @APP@ .x
   AuthUserFile @DOCROOT@/users
   Require valid-user
 </Location>
-<Files page.shtml>
-  Options +Includes
-  SetOutputFilter INCLUDES
-</Files>
 EOC
 
 my $body = 'x' x $SIZE;
@@ -181,15 +191,17 @@ for my $path (sort keys %refused) {
 
     subtest "$path, HTTP/2" => sub {
         plan skip_all => 'no HTTP/2 on prefork' if !$H2;
-        # of a larger one mod_http2 resets the stream, as behind its own pages
         my $dir = Private::temp_dir('body');
-        Private::spew("$dir/body", 'x' x 30_000);
+        Private::spew("$dir/body", $body);
         my $url = 'http://127.0.0.1:' . $httpd->port;
         my $answer = Client::curl('--http2-prior-knowledge', '--data-binary',
                                   "\@$dir/body", "$url$path");
-        is_deeply([@$answer{qw(status body http_version)}],
-                  [$refused{$path}, page_of($path), 2], 'the page');
         page_was_asked($path);
+        # mod_http2 may reset a stream whose body nobody took, behind httpd's
+        # own pages, too; then curl has no page
+        ok($answer->{exit} == 92
+           || "@$answer{qw(status body)}" eq "$refused{$path} "
+               . page_of($path), 'the page, or none') or diag explain $answer;
     };
 }
 
@@ -284,10 +296,12 @@ subtest 'a subrequest has none' => sub {
     for my $coding (sort keys %coding) {
         my ($field, $bytes) = @{ $coding{$coding} };
         my $conn = Client->connect($httpd->port);
-        $conn->send("GET /page.shtml HTTP/1.1\r\nHost: x\r\n$field\r\n$bytes");
-        is($conn->read_response->body, page_of('/page.shtml'), $coding);
-        $app->wait_report('asked');
-        next_is_right($conn);
+        $conn->send("POST /early HTTP/1.1\r\nHost: x\r\n$field\r\n"
+                    . substr $bytes, 0, 1000);
+        is($app->wait_report('asked', 5), 'GET /early none 0',
+           "$coding: it does not wait for another's");
+        $conn->send(substr $bytes, 1000);
+        like($conn->read_response->body, qr/^GET \/early none 0$/, 'the page');
     }
 };
 
