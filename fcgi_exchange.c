@@ -22,8 +22,6 @@
 
 APLOG_USE_MODULE(fastcgi_handler);
 
-#define REQUEST_ID 1 /* a connection carries one request at a time */
-
 /* A read takes so much: httpd takes it in one piece without waiting, as it is
  * less than FlushMaxThreshold's 64 KB even with headers. */
 #define READ_SIZE (56 * 1024)
@@ -73,8 +71,7 @@ fcgi_exchange *fcgi_exchange_create(request_rec *r,
     ex->terms = *terms;
     ex->response = fcgi_response_create(
         r, backend->name, terms->max_header_size, terms->flush, &terms->spool);
-    fcgi_reader_init(&ex->reader, REQUEST_ID);
-    fcgi_writer_init(&ex->writer, REQUEST_ID, r->pool, list);
+    fcgi_writer_init(&ex->writer, r->pool, list);
     ex->body = apr_brigade_create(r->pool, list);
     if (terms->stream_body) {
         spool.memory = STREAM_MEMORY;
@@ -817,8 +814,9 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
                   "flags %d",
                   conn->keep_asked ? FCGI_KEEP_CONN : 0);
     fcgi_trace_content(ex->r, FCGI_TRACE_TO, FCGI_PARAMS, params, len);
-    fcgi_writer_begin(&ex->writer, conn->keep_asked ? FCGI_KEEP_CONN : 0,
-                      params, len);
+    fcgi_reader_init(&ex->reader, conn->request_id);
+    fcgi_writer_begin(&ex->writer, conn->request_id,
+                      conn->keep_asked ? FCGI_KEEP_CONN : 0, params, len);
     ex->last_moved = fcgi_clock_now();
     if (!ex->body_done) {
         send_continue(ex->r);
@@ -836,7 +834,8 @@ static void abandon(fcgi_exchange *ex)
 
     if (ex->result.outcome != FCGI_OUTCOME_BROKEN && !ex->write_failed
         && fcgi_writer_is_empty(&ex->writer)) {
-        fcgi_put_header(header, FCGI_ABORT_REQUEST, REQUEST_ID, 0, 0);
+        fcgi_put_header(header, FCGI_ABORT_REQUEST, ex->conn->request_id, 0,
+                        0);
         fcgi_trace_content(ex->r, FCGI_TRACE_TO, FCGI_ABORT_REQUEST, "", 0);
         apr_socket_send(ex->conn->socket, (const char *)header, &len);
     }
@@ -850,7 +849,6 @@ static void start_over(fcgi_exchange *ex)
     memset(&ex->result, 0, sizeof(ex->result));
     ex->sent_before += ex->writer.sent;
     ex->on_reused = 0;
-    fcgi_reader_init(&ex->reader, REQUEST_ID);
     fcgi_writer_restart(&ex->writer);
     ex->body_queued = 0;
     ex->write_failed = 0;
