@@ -210,9 +210,9 @@ static void keep_path_info(request_rec *r)
         apr_table_unset(env, "REDIRECT_URL");
     }
     else {
-        apr_table_setn(env, "SCRIPT_FILENAME",
-                       apr_pstrcat(r->pool, "proxy:fcgi://localhost", script,
-                                   NULL));
+        apr_table_setn(
+            env, "SCRIPT_FILENAME",
+            apr_pstrcat(r->pool, "proxy:fcgi://localhost", script, NULL));
     }
 }
 
@@ -226,7 +226,8 @@ static void set_content_length(request_rec *r, apr_off_t body_len)
         apr_table_unset(env, "CONTENT_LENGTH"); /* another one has it */
     }
     else if (body_len > 0
-             || (!body_len && apr_table_get(r->headers_in, "Transfer-Encoding"))) {
+             || (!body_len
+                 && apr_table_get(r->headers_in, "Transfer-Encoding"))) {
         apr_table_setn(env, "CONTENT_LENGTH",
                        apr_off_t_toa(r->pool, body_len));
     }

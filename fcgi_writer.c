@@ -48,8 +48,8 @@ static void add_header(fcgi_writer *writer, fcgi_type type,
     add_bytes(writer, header, sizeof(header));
 }
 
-void fcgi_writer_begin(fcgi_writer *writer, uint16_t request_id,
-                       uint8_t flags, const char *params, apr_size_t len)
+void fcgi_writer_begin(fcgi_writer *writer, uint16_t request_id, uint8_t flags,
+                       const char *params, apr_size_t len)
 {
     uint8_t begin[FCGI_BEGIN_REQUEST_LEN];
 

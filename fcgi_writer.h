@@ -34,8 +34,8 @@ void fcgi_writer_restart(fcgi_writer *writer);
  * records as it takes (3.3, 5.2). All records until the next restart have
  * request_id.
  */
-void fcgi_writer_begin(fcgi_writer *writer, uint16_t request_id,
-                       uint8_t flags, const char *params, apr_size_t len);
+void fcgi_writer_begin(fcgi_writer *writer, uint16_t request_id, uint8_t flags,
+                       const char *params, apr_size_t len);
 
 /*
  * Moves the data of body into STDIN records (5.3); body is empty afterwards.

@@ -98,9 +98,8 @@ static const char *more_words(const fcgi_exchange *ex, apr_uint32_t others)
 
     return apr_pstrcat(
         pool,
-        foreign ? apr_psprintf(pool,
-                               "; %u records came with another request's id",
-                               foreign)
+        foreign ? apr_psprintf(
+            pool, "; %u records came with another request's id", foreign)
                 : "",
         others ? apr_psprintf(pool,
                               "; %u more requests got no connection since the "

@@ -6,8 +6,10 @@ use warnings;
 use FindBin qw($Bin);
 use lib "$Bin/lib";
 use Client;
+use Django;
 use FcgiApp;
 use FcgiClient;
+use FcgiWire;
 use Httpd;
 use PhpFpm;
 use Private;
@@ -157,6 +159,32 @@ subtest 'an application that does not look at ids' => sub {
 
 # ---- real applications ----
 
+# An application writes the id that it is asked with.
+sub echoes_ids {
+    my ($address, %params) = @_;
+    %params = (REQUEST_METHOD => 'GET', SERVER_PROTOCOL => 'HTTP/1.1',
+               REQUEST_URI => '/', SCRIPT_NAME => '', PATH_INFO => '/',
+               QUERY_STRING => '', SERVER_NAME => 'x', SERVER_PORT => 80,
+               %params);
+    my $pairs = FcgiWire::encode_pairs(map { [$_, $params{$_}] }
+                                           sort keys %params);
+    for my $id (1, 2) {
+        my $wire = FcgiClient::connect($address);
+        $wire->send(join '', map { $wire->record(@$_) }
+            [FCGI_BEGIN_REQUEST, $id, pack 'nCx5', FCGI_RESPONDER,
+             FCGI_KEEP_CONN],
+            [FCGI_PARAMS, $id, $pairs], [FCGI_PARAMS, $id, ''],
+            [FCGI_STDIN, $id, '']);
+        my (%ids, $record);
+        do {
+            $record = $wire->read_record or return fail('no END_REQUEST');
+            $ids{ $record->{id} }++;
+        } while ($record->{type} != FCGI_END_REQUEST);
+        is_deeply([keys %ids], [$id], "asked with id $id");
+    }
+    return;
+}
+
 # Five requests on one connection.
 sub are_answered {
     my ($address, $config, $path, $expected) = @_;
@@ -183,6 +211,7 @@ EOC
 subtest 'PHP-FPM' => sub {
     plan skip_all => 'no php-fpm here' if !PhpFpm::program();
     my $php = PhpFpm->start;
+    echoes_ids($php->address, SCRIPT_FILENAME => '/none.php');
     are_answered($php->address, 'AddHandler @PHP@ .php'
                  =~ s/\@PHP\@/$php->handler/er, '/a.php', qr/^PHP$/);
 };
@@ -196,11 +225,18 @@ subtest 'libfcgi' => sub {
     Private::spawn(log => "$dir/log", exec => ["$dir/echo", "$dir/sock"]);
     Private::wait_until(5, sub { FcgiClient::connect("$dir/sock") });
     chmod 0777, "$dir/sock";
+    echoes_ids("$dir/sock");
     are_answered("$dir/sock", <<"EOC", '/echo/x', qr/^PATH_INFO=\/x$/m);
 <Location /echo>
   SetHandler fcgi:$dir/sock
 </Location>
 EOC
+};
+
+subtest 'uWSGI' => sub {
+    my $missing = Django::missing();
+    plan skip_all => "no $missing here" if $missing;
+    echoes_ids(Django->start->address);
 };
 
 $httpd->leave;
