@@ -174,19 +174,16 @@ static int runs_action(const request_rec *r)
                                   NULL));
 }
 
-/* True if a file is a PHP script by its name. */
+/* True if a file is a PHP script by its name: .php, .php8, .phtml, .phar. */
 static int is_php(const char *path)
 {
-    static const char *const extensions[] = { ".php", ".phtml", ".phar",
-                                              NULL };
-    const char *dot = strrchr(path, '.');
-    int i = 0;
+    const char *name = strrchr(path, '/');
+    const char *dot = name ? strrchr(name, '.') : NULL;
 
-    while (dot && extensions[i]
-           && strncasecmp(dot, extensions[i], strlen(extensions[i]))) {
-        i++;
+    if (dot && !strncasecmp(dot, ".php", 4)) {
+        return dot[4 + strspn(dot + 4, "0123456789")] == '\0';
     }
-    return dot && extensions[i];
+    return dot && (!strcasecmp(dot, ".phtml") || !strcasecmp(dot, ".phar"));
 }
 
 /*

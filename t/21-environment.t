@@ -39,6 +39,7 @@ my @scripts = (
     'docs/hash#mark.x', "docs/\xc3\xa9t\xc3\xa9.x", "docs/latin\xe9.x",
     "docs/quote'\".x", 'docs/semi;colon&and=.x', 'docs/back\\slash.x',
     'docs/UPPER.X', 'docs/a.x.y', 'docs/no-extension',
+    'docs/ht/.phpd/no-extension', 'docs/ht/a.phpx.x',
     'docs/ht/script.x', 'docs/ht/script.php', 'docs/ht/deep/in.x',
     'docs/index/index.x', 'docs/index/deep/index.x', 'docs/fall/real.x',
     'docs/private/a.x', 'docs/neg/a.x', 'docs/strict/a.x',
@@ -69,6 +70,8 @@ EOC
 my %texts = (
     'docs/ht/.htaccess' => $REWRITE . <<'EOC',
 RewriteRule ^elsewhere/(.*)$ /plain.x/$1 [L]
+RewriteRule ^other/(.*)$ .phpd/no-extension/$1 [L]
+RewriteRule ^name/(.*)$ a.phpx.x/$1 [L]
 EOC
     'other/ht/.htaccess' => $REWRITE,
     'users/anna/www/ht/.htaccess' => $REWRITE,
@@ -412,6 +415,8 @@ subtest 'PHP scripts with PATH_INFO behind a rewrite rule' => sub {
     }
     compare(get('/ht/php?q'), 'without PATH_INFO nothing differs',
             REDIRECT_URL => '/ht/php');
+    compare(get("/ht/$_/a"), 'no PHP script by its name',
+            REDIRECT_URL => "/ht/$_/a") for qw(other name);
     compare(get('/plain.php/a?q'), 'without a rewrite rule nothing differs');
 };
 
