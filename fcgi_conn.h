@@ -13,6 +13,8 @@
 #ifndef FCGI_CONN_H
 #define FCGI_CONN_H
 
+#include <stdint.h>
+
 #include <apr_network_io.h>
 #include <apr_poll.h>
 #include <apr_pools.h>
@@ -42,6 +44,7 @@ typedef struct fcgi_conn {
     int keep_asked; /* FCGI_KEEP_CONN goes out with the request */
     int reused;     /* it carried another request before */
     apr_uint32_t requests; /* carried so far, with this one */
+    uint16_t request_id;   /* of this one, see fcgi_backend_acquire() */
     fcgi_instant used_at;  /* when this request got it */
 
     /* while idle, with link */

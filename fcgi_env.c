@@ -14,6 +14,7 @@
 #include <http_request.h>
 #include <util_script.h>
 
+#include "fcgi_body.h"
 #include "fcgi_origin.h"
 #include "fcgi_param.h"
 #include "fcgi_path.h"
@@ -147,18 +148,69 @@ static const char *get_redirected(request_rec *r, const char *name)
     return value;
 }
 
-/*
- * PHP-FPM takes REDIRECT_URL together with PATH_INFO for an Action that
- * names the PHP interpreter: it runs PATH_TRANSLATED as the script and drops
- * PATH_INFO. That is right for a virtual script, and wrong where a rewrite
- * rule led to a PHP file.
- */
-static int php_misreads_redirect_url(request_rec *r)
+/* True if a request led to its error page, which is not its answer. That page
+ * has its status, too, and may redirect once more without being refused. */
+static int was_refused(const request_rec *r)
 {
-    apr_size_t len = strlen(r->filename);
+    return r->status != HTTP_OK && !(r->prev && r->prev->status != HTTP_OK);
+}
 
-    return r->path_info && *r->path_info && len >= 4
-           && !strcasecmp(r->filename + len - 4, ".php");
+/*
+ * True if this request runs an Action of mod_actions, which says so in the
+ * variable HANDLER, for the file that PATH_TRANSLATED names: then httpd has
+ * looked at that file, its access rules and its handler.
+ */
+static int runs_action(const request_rec *r)
+{
+    const request_rec *asked = r->prev;
+    const char *translated =
+        apr_table_get(r->subprocess_env, "PATH_TRANSLATED");
+
+    return translated && asked && asked->filename && !was_refused(asked)
+           && apr_table_get(asked->subprocess_env, "HANDLER")
+           && !strcmp(translated,
+                      apr_pstrcat(r->pool, asked->filename,
+                                  asked->path_info ? asked->path_info : "",
+                                  NULL));
+}
+
+/* True if a file is a PHP script by its name: .php, .php8, .phtml, .phar. */
+static int is_php(const char *path)
+{
+    const char *name = strrchr(path, '/');
+    const char *dot = name ? strrchr(name, '.') : NULL;
+
+    if (dot && !strncasecmp(dot, ".php", 4)) {
+        return dot[4 + strspn(dot + 4, "0123456789")] == '\0';
+    }
+    return dot && (!strcasecmp(dot, ".phtml") || !strcasecmp(dot, ".phar"));
+}
+
+/*
+ * PHP-FPM takes a script that comes with REDIRECT_URL for the interpreter
+ * that an Action names, and drops its PATH_INFO. It does not if it knows that
+ * httpd asks, by the prefix that mod_proxy_fcgi puts before SCRIPT_FILENAME;
+ * PHP never sees that. Behind the prefix it reads a URL, so that a name with
+ * its special characters would become another one.
+ */
+static void keep_path_info(request_rec *r)
+{
+    apr_table_t *env = r->subprocess_env;
+    const char *script = apr_table_get(env, "SCRIPT_FILENAME");
+    const char *path_info = apr_table_get(env, "PATH_INFO");
+
+    if (!script || *script != '/' || !is_php(script) || !path_info
+        || !*path_info || !apr_table_get(env, "REDIRECT_URL")) {
+        return;
+    }
+    if (strpbrk(script, "?%")) {
+        apr_table_unset(env, "REDIRECT_URL");
+    }
+    else {
+        apr_table_setn(
+            env, "SCRIPT_FILENAME",
+            apr_pstrcat(r->pool, "proxy:fcgi://localhost", script, NULL));
+    }
 }
 
 /* CONTENT_LENGTH (RFC 3875, 4.1.2), of what is sent and not of what was said
@@ -167,8 +219,12 @@ static void set_content_length(request_rec *r, apr_off_t body_len)
 {
     apr_table_t *env = r->subprocess_env;
 
-    if (body_len > 0
-        || (!body_len && apr_table_get(r->headers_in, "Transfer-Encoding"))) {
+    if (!fcgi_body_is_of(r)) {
+        apr_table_unset(env, "CONTENT_LENGTH"); /* another one has it */
+    }
+    else if (body_len > 0
+             || (!body_len
+                 && apr_table_get(r->headers_in, "Transfer-Encoding"))) {
         apr_table_setn(env, "CONTENT_LENGTH",
                        apr_off_t_toa(r->pool, body_len));
     }
@@ -239,8 +295,10 @@ static void adjust(request_rec *r, const char *location, apr_off_t body_len)
         apr_table_setn(env, "SCRIPT_NAME", location);
         apr_table_setn(env, "PATH_INFO", r->path_info);
     }
-    else if (php_misreads_redirect_url(r)) {
-        apr_table_unset(env, "REDIRECT_URL");
+    if (!runs_action(r)) {
+        /* PHP-FPM would run it in place of SCRIPT_FILENAME: if there is a
+         * REDIRECT_URL, or always with cgi.fix_pathinfo=0 */
+        apr_table_unset(env, "PATH_TRANSLATED");
     }
 
     /* The transfer coding is undone here (RFC 9112, 6.1), and a length is
@@ -258,6 +316,7 @@ static void adjust(request_rec *r, const char *location, apr_off_t body_len)
     }
     move_document_root(r, conf);
     fcgi_param_apply(r, conf->params);
+    keep_path_info(r);
 }
 
 /* A variable's name as CGI has it: letters, digits and underscores, and no

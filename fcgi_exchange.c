@@ -22,8 +22,6 @@
 
 APLOG_USE_MODULE(fastcgi_handler);
 
-#define REQUEST_ID 1 /* a connection carries one request at a time */
-
 /* The client's body waits in httpd while more than this is to be written. */
 #define OUT_MAX (64 * 1024)
 
@@ -58,15 +56,14 @@ fcgi_exchange *fcgi_exchange_create(request_rec *r,
                                       is_urgent, backend);
     ex->response = fcgi_response_create(ex->outflow, terms->max_header_size,
                                         terms->flush);
-    fcgi_reader_init(&ex->reader, REQUEST_ID);
-    fcgi_writer_init(&ex->writer, REQUEST_ID, r->pool, list);
+    fcgi_writer_init(&ex->writer, r->pool, list);
     ex->body = apr_brigade_create(r->pool, list);
     if (terms->stream_body) {
         spool.memory = STREAM_MEMORY;
         spool.max = APR_INT64_MAX;
     }
     ex->held = fcgi_spool_create(r->pool, list, &spool);
-    ex->body_done = r->main != NULL; /* a subrequest has none of its own */
+    ex->body_done = !terms->has_body;
     ex->writable = 1;
     ex->client_ready = !ex->body_done;
     ex->watch_client = !terms->ignore_client_abort;
@@ -656,8 +653,8 @@ static int is_declared_too_large(const fcgi_exchange *ex)
     const char *said = apr_table_get(ex->r->headers_in, "Content-Length");
     apr_off_t len;
 
-    return said && ap_is_initial_req(ex->r)
-           && ap_parse_strict_length(&len, said) && len > ex->terms.spool.max;
+    return said && !ex->body_done && ap_parse_strict_length(&len, said)
+           && len > ex->terms.spool.max;
 }
 
 static void buffer_body(fcgi_exchange *ex)
@@ -694,8 +691,9 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
                   "flags %d",
                   conn->keep_asked ? FCGI_KEEP_CONN : 0);
     fcgi_trace_content(ex->r, FCGI_TRACE_TO, FCGI_PARAMS, params, len);
-    fcgi_writer_begin(&ex->writer, conn->keep_asked ? FCGI_KEEP_CONN : 0,
-                      params, len);
+    fcgi_reader_init(&ex->reader, conn->request_id);
+    fcgi_writer_begin(&ex->writer, conn->request_id,
+                      conn->keep_asked ? FCGI_KEEP_CONN : 0, params, len);
     ex->last_moved = fcgi_clock_now();
     if (!ex->body_done) {
         send_continue(ex->r);
@@ -713,7 +711,8 @@ static void abandon(fcgi_exchange *ex)
 
     if (ex->result.outcome != FCGI_OUTCOME_BROKEN && !ex->write_failed
         && fcgi_writer_is_empty(&ex->writer)) {
-        fcgi_put_header(header, FCGI_ABORT_REQUEST, REQUEST_ID, 0, 0);
+        fcgi_put_header(header, FCGI_ABORT_REQUEST, ex->conn->request_id, 0,
+                        0);
         fcgi_trace_content(ex->r, FCGI_TRACE_TO, FCGI_ABORT_REQUEST, "", 0);
         apr_socket_send(ex->conn->socket, (const char *)header, &len);
     }
@@ -727,7 +726,6 @@ static void start_over(fcgi_exchange *ex)
     memset(&ex->result, 0, sizeof(ex->result));
     ex->sent_before += ex->writer.sent;
     ex->on_reused = 0;
-    fcgi_reader_init(&ex->reader, REQUEST_ID);
     fcgi_writer_restart(&ex->writer);
     ex->body_queued = 0;
     ex->write_failed = 0;

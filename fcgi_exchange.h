@@ -31,6 +31,7 @@ typedef struct fcgi_terms {
     apr_interval_time_t first_byte; /* from the request's last byte */
     apr_interval_time_t total;      /* from when the body is held */
     int ignore_client_abort;        /* the application may finish alone */
+    int has_body;                   /* the client's body is this request's */
     int stream_body;                /* do not hold the request's body first */
     fcgi_flush flush;               /* when the client gets what there is */
     apr_size_t max_header_size;     /* of the answer, in bytes */

@@ -17,6 +17,7 @@
 #include <http_request.h>
 #include <util_filter.h>
 
+#include "fcgi_body.h"
 #include "fcgi_log.h"
 #include "fcgi_path.h"
 
@@ -124,15 +125,19 @@ static int redirect(request_rec *r, const char *path)
 {
     const char *method = r->method;
     int method_number = r->method_number;
-    int status = ap_discard_request_body(r);
+    int is_ours = fcgi_body_is_of(r);
+    int status = is_ours ? ap_discard_request_body(r) : OK;
 
     if (status != OK) {
         return status;
     }
     r->method = "GET";
     r->method_number = M_GET;
-    apr_table_unset(r->headers_in, "Content-Length");
-    apr_table_unset(r->headers_in, "Transfer-Encoding");
+    if (is_ours) {
+        /* never before it is read: httpd reads it by these */
+        apr_table_unset(r->headers_in, "Content-Length");
+        apr_table_unset(r->headers_in, "Transfer-Encoding");
+    }
     ap_internal_redirect(path, r);
     r->method = method; /* for the access log */
     r->method_number = method_number;
@@ -201,7 +206,8 @@ static const char *find_file(request_rec *r, const char *path)
     return NULL;
 }
 
-/* Opens a regular file; *info is what it is. */
+/* Opens a regular file; *info is what it is. The owner of the folder may put
+ * another into its place at any moment: what is asked is the open one. */
 static apr_status_t open_file(request_rec *r, const char *path,
                               apr_file_t **file, apr_finfo_t *info)
 {
@@ -209,19 +215,9 @@ static apr_status_t open_file(request_rec *r, const char *path,
     apr_int32_t sendfile = core->enable_sendfile == ENABLE_SENDFILE_ON
                                ? APR_FOPEN_SENDFILE_ENABLED
                                : 0;
-    apr_status_t rv = APR_ENOENT;
+    apr_status_t rv =
+        path ? fcgi_path_open(file, path, sendfile, r->pool) : APR_ENOENT;
 
-    info->filetype = APR_NOFILE;
-    if (path) {
-        rv = apr_stat(info, path, APR_FINFO_TYPE, r->pool);
-    }
-    if (rv == APR_SUCCESS && info->filetype != APR_REG) {
-        rv = APR_ENOENT; /* to open a pipe would wait for its other end */
-    }
-    if (rv == APR_SUCCESS) {
-        rv = apr_file_open(file, path, APR_FOPEN_READ | sendfile,
-                           APR_FPROT_OS_DEFAULT, r->pool);
-    }
     if (rv != APR_SUCCESS) {
         return rv;
     }

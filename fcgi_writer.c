@@ -11,10 +11,9 @@
 /* Pieces of one gathered write. */
 #define MAX_PIECES 32
 
-void fcgi_writer_init(fcgi_writer *writer, uint16_t request_id,
-                      apr_pool_t *pool, apr_bucket_alloc_t *list)
+void fcgi_writer_init(fcgi_writer *writer, apr_pool_t *pool,
+                      apr_bucket_alloc_t *list)
 {
-    writer->request_id = request_id;
     writer->bb = apr_brigade_create(pool, list);
     fcgi_writer_restart(writer);
 }
@@ -49,11 +48,12 @@ static void add_header(fcgi_writer *writer, fcgi_type type,
     add_bytes(writer, header, sizeof(header));
 }
 
-void fcgi_writer_begin(fcgi_writer *writer, uint8_t flags, const char *params,
-                       apr_size_t len)
+void fcgi_writer_begin(fcgi_writer *writer, uint16_t request_id, uint8_t flags,
+                       const char *params, apr_size_t len)
 {
     uint8_t begin[FCGI_BEGIN_REQUEST_LEN];
 
+    writer->request_id = request_id;
     fcgi_put_begin_request(begin, writer->request_id, FCGI_RESPONDER, flags);
     add_bytes(writer, begin, sizeof(begin));
     while (len) {

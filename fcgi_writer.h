@@ -14,16 +14,16 @@
 #include <apr_network_io.h>
 
 typedef struct fcgi_writer {
-    uint16_t request_id;
+    uint16_t request_id;    /* of the records */
     apr_bucket_brigade *bb; /* records, in order, not written yet */
     apr_size_t len;         /* bytes in bb */
     apr_off_t sent;         /* bytes written */
     int ended;              /* the record that ends STDIN is in bb, or sent */
 } fcgi_writer;
 
-/* Prepares a writer that lives in pool, for records of request_id. */
-void fcgi_writer_init(fcgi_writer *writer, uint16_t request_id,
-                      apr_pool_t *pool, apr_bucket_alloc_t *list);
+/* Prepares a writer that lives in pool. */
+void fcgi_writer_init(fcgi_writer *writer, apr_pool_t *pool,
+                      apr_bucket_alloc_t *list);
 
 /* Drops all records; the next one is the first again. */
 void fcgi_writer_restart(fcgi_writer *writer);
@@ -31,10 +31,11 @@ void fcgi_writer_restart(fcgi_writer *writer);
 /*
  * Adds BEGIN_REQUEST with those flags (5.1) for a Responder, and len bytes of
  * name-value pairs, left where they are, as a whole PARAMS stream, in as many
- * records as it takes (3.3, 5.2).
+ * records as it takes (3.3, 5.2). All records until the next restart have
+ * request_id.
  */
-void fcgi_writer_begin(fcgi_writer *writer, uint8_t flags, const char *params,
-                       apr_size_t len);
+void fcgi_writer_begin(fcgi_writer *writer, uint16_t request_id, uint8_t flags,
+                       const char *params, apr_size_t len);
 
 /*
  * Moves the data of body into STDIN records (5.3); body is empty afterwards.

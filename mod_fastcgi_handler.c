@@ -25,6 +25,7 @@
 #include <apr_strings.h>
 
 #include "fcgi_backend.h"
+#include "fcgi_body.h"
 #include "fcgi_clock.h"
 #include "fcgi_config.h"
 #include "fcgi_driver.h"
@@ -91,6 +92,26 @@ static const policy policies[FCGI_OUTCOME_COUNT] = {
                                FCGI_LOGNO("31") },
 };
 
+/* What a failed request's line says at its end: that others share it, and
+ * that the application answers somebody else. */
+static const char *more_words(const fcgi_exchange *ex, apr_uint32_t others)
+{
+    apr_uint32_t foreign = ex->reader.foreign_records;
+    apr_pool_t *pool = ex->r->pool;
+
+    return apr_pstrcat(
+        pool,
+        foreign ? apr_psprintf(
+            pool, "; %u records came with another request's id", foreign)
+                : "",
+        others ? apr_psprintf(pool,
+                              "; %u more requests got no connection since the "
+                              "last such line",
+                              others)
+               : "",
+        NULL);
+}
+
 /*
  * The one log line of a request that failed. Requests that get no connection
  * share one line a second: there may be thousands while an application is
@@ -120,11 +141,7 @@ static void log_failure(const fcgi_exchange *ex, const policy *how,
                   fcgi_phase_name(result->phase), result->why,
                   apr_time_as_msec(took), fcgi_exchange_sent(ex), ex->bytes_in,
                   ex->tries, ex->r->filename ? ex->r->filename : ex->r->uri,
-                  others ? apr_psprintf(ex->r->pool,
-                                        "; %u more requests got no "
-                                        "connection since the last such line",
-                                        others)
-                         : "");
+                  more_words(ex, others));
 }
 
 static void set_note(request_rec *r, const char *name, apr_int64_t number)
@@ -384,6 +401,7 @@ static fcgi_exchange *create_exchange(request_rec *r,
     terms.first_byte = conf->first_byte_timeout;
     terms.total = conf->total_timeout;
     terms.ignore_client_abort = conf->ignore_client_abort;
+    terms.has_body = fcgi_body_is_of(r);
     terms.stream_body = !conf->request_buffering;
     terms.flush = (fcgi_flush)conf->flush;
     terms.retry = conf->retry;

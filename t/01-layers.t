@@ -13,7 +13,7 @@ use Test::More;
 
 # file => what its .c and .h may include of ours (its own header always).
 my %MAY_INCLUDE = (
-    mod_fastcgi_handler => [qw(fcgi_clock fcgi_config fcgi_known fcgi_origin fcgi_env
+    mod_fastcgi_handler => [qw(fcgi_body fcgi_clock fcgi_config fcgi_known fcgi_origin fcgi_env
                                fcgi_startup fcgi_driver fcgi_exchange
                                fcgi_backend fcgi_response fcgi_replace
                                fcgi_outcome fcgi_outflow fcgi_status fcgi_log)],
@@ -27,7 +27,7 @@ my %MAY_INCLUDE = (
     fcgi_origin         => [qw(fcgi_config fcgi_known fcgi_backend fcgi_log)],
     fcgi_config         => [qw(fcgi_known fcgi_param fcgi_stderr fcgi_log)],
     fcgi_known          => [qw(fcgi_backend fcgi_log fcgi_path)],
-    fcgi_env            => [qw(fcgi_config fcgi_origin fcgi_param
+    fcgi_env            => [qw(fcgi_body fcgi_config fcgi_origin fcgi_param
                                fcgi_path fcgi_record)],
     fcgi_param          => [qw(fcgi_log)],
     fcgi_driver         => [qw(fcgi_clock fcgi_exchange)],
@@ -39,7 +39,7 @@ my %MAY_INCLUDE = (
     fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_outflow fcgi_head
                                fcgi_replace fcgi_stderr fcgi_log)],
     fcgi_outflow        => [qw(fcgi_config fcgi_clock fcgi_spool fcgi_log)],
-    fcgi_replace        => [qw(fcgi_config fcgi_head fcgi_log fcgi_path)],
+    fcgi_replace        => [qw(fcgi_body fcgi_config fcgi_head fcgi_log fcgi_path)],
     fcgi_head           => [],
     fcgi_stderr         => [qw(fcgi_log)],
     fcgi_backend        => [qw(fcgi_clock fcgi_address fcgi_conn fcgi_line fcgi_idle
@@ -49,6 +49,7 @@ my %MAY_INCLUDE = (
     fcgi_line           => [qw(fcgi_stats)],
     fcgi_address        => [qw(fcgi_clock)],
     fcgi_clock          => [],
+    fcgi_body           => [],
     fcgi_spool          => [],
     fcgi_path           => [],
     fcgi_stats          => [qw(fcgi_clock fcgi_tally)],
@@ -70,6 +71,7 @@ my $SOCKETS = qr{^(?: apr_network_io | apr_poll | (?:sys/)?(?:poll|select)
 my %NO_HEADERS = (
     fcgi_env      => $SOCKETS,
     fcgi_response => $SOCKETS,
+    fcgi_body     => $SOCKETS,
     # sys/socket.h: a cut shows in a reset where nothing else can show it
     fcgi_outflow  => qr{^(?!sys/socket\.h$)$SOCKETS},
     fcgi_spool    => $SOCKETS,

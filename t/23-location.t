@@ -141,11 +141,8 @@ EOC
     my $params = $echo->('/app/sub/no%20file?q=%20');
     is($params->{SCRIPT_FILENAME}, "$root/app", 'SCRIPT_FILENAME');
     is($params->{DOCUMENT_ROOT}, $root, 'DOCUMENT_ROOT');
-    is($params->{PATH_TRANSLATED}, "$root/sub/no file", 'PATH_TRANSLATED');
+    is($params->{PATH_TRANSLATED}, undef, 'no PATH_TRANSLATED');
     is($params->{REQUEST_URI}, '/app/sub/no%20file?q=%20', 'REQUEST_URI');
-    $httpd->write('folder/index.html', 'of DirectoryIndex');
-    is($echo->('/app/folder/')->{PATH_TRANSLATED}, "$root/folder/",
-       'PATH_TRANSLATED is translated, and no file is looked for');
     is($params->{QUERY_STRING}, 'q=%20', 'QUERY_STRING');
     $params = $echo->('/app/sub/file.x');
     is($params->{SCRIPT_FILENAME}, "$root/app/sub/file.x", 'of a file');

@@ -231,10 +231,12 @@ sub paths {
 
 subtest 'FcgiDocumentRoot' => sub {
     my $httpd = Httpd->start(
-        vars => \%vars, modules => ['rewrite'],
+        vars => \%vars, modules => ['actions'],
         files => { (map { ("$_/a.x" => '') }
                         '.', 'off', 'slash', 'top', 'real', 'inner',
-                        'inner/off', '../docs2', '../outside', 'param'),
+                        'inner/off', '../docs2', '../outside', 'param',
+                        'wanted'),
+                   'x.act' => '', '../docs2/x.act' => '',
                    'ht/a.x' => '', 'ht/.htaccess' => 'FcgiDocumentRoot /h' },
         config => <<'EOC');
 AddHandler @APP@ .x
@@ -247,6 +249,14 @@ Alias /outside @ROOT@/outside
 <Location /virtual>
   SetHandler @APP@
 </Location>
+AddHandler act .act
+Action act /action
+<Location /action>
+  SetHandler @APP@
+</Location>
+<Directory @DOCROOT@/wanted>
+  FcgiParam PATH_TRANSLATED "%{DOCUMENT_ROOT}%{PATH_INFO}" "expr=-n %{PATH_INFO}"
+</Directory>
 <Directory @DOCROOT@/off>
   FcgiDocumentRoot Off
 </Directory>
@@ -285,28 +295,33 @@ Alias /outside @ROOT@/outside
 EOC
     my @table = (
         '/a.x' => '/app/public/a.x /app/public -',
-        '/a.x/y/z' => '/app/public/a.x /app/public /app/public/y/z',
-        '/off/a.x/y' => 'ROOT/docs/off/a.x ROOT/docs ROOT/docs/y',
-        '/slash/a.x/y' => '/with/slash/slash/a.x /with/slash /with/slash/y',
-        '/top/a.x/y' => '/top/a.x / /y',
-        '/real/a.x/y' => 'ROOT/docs/real/a.x ROOT/docs ROOT/docs/y',
+        '/a.x/y/z' => '/app/public/a.x /app/public -',
+        '/off/a.x/y' => 'ROOT/docs/off/a.x ROOT/docs -',
+        '/slash/a.x/y' => '/with/slash/slash/a.x /with/slash -',
+        '/top/a.x/y' => '/top/a.x / -',
+        '/real/a.x/y' => 'ROOT/docs/real/a.x ROOT/docs -',
         '/inner/a.x/y' =>
-            '/inner path/inner/a.x /inner path /inner path/y',
+            '/inner path/inner/a.x /inner path -',
         '/inner/off/a.x' => 'ROOT/docs/inner/off/a.x ROOT/docs -',
         '/docs2/a.x' => 'ROOT/docs2/a.x /app/public -',
-        '/docs2/a.x/y' => 'ROOT/docs2/a.x /app/public /app/public/y',
+        '/docs2/a.x/y' => 'ROOT/docs2/a.x /app/public -',
+        '/x.act' => '/app/public/action /app/public /app/public/x.act',
+        '/docs2/x.act' => '/app/public/action /app/public ROOT/docs2/x.act',
+        '/wanted/a.x/y' =>
+            '/app/public/wanted/a.x /app/public ROOT/docs/y',
+        '/wanted/a.x' => '/app/public/wanted/a.x /app/public -',
         '/outside/a.x' => 'ROOT/outside/a.x /app/public -',
-        '/a.x/docs2' => '/app/public/a.x /app/public ROOT/docs2',
+        '/a.x/docs2' => '/app/public/a.x /app/public -',
         '/param/a.x' => 'at /app/public/param/a.x /app/public -',
-        '/virtual/x' => '/app/public/virtual /app/public /app/public/x',
+        '/virtual/x' => '/app/public/virtual /app/public -',
     );
     while (my ($url, $expected) = splice @table, 0, 2) {
         is(paths($httpd, $url), $expected, $url);
     }
-    is(paths($httpd, '/a.x/y', Host => 'host'), '/host/a.x /host /host/y',
+    is(paths($httpd, '/a.x/y', Host => 'host'), '/host/a.x /host -',
        'a virtual host');
     is(paths($httpd, '/a.x/y', Host => 'link'),
-       'ROOT/docs/a.x ROOT/docs ROOT/docs/y', 'another with Real');
+       'ROOT/docs/a.x ROOT/docs -', 'another with Real');
     is(paths($httpd, '/inner/a.x', Host => 'link'),
        '/inner path/inner/a.x /inner path -', 'and a path in a directory');
     is(Client->get($httpd->port, '/ht/a.x')->status, 500, '.htaccess');
@@ -363,11 +378,11 @@ EOC
         switch_to($site, $n);
         my $public = "SITE/releases/$n/public";
         is($seen->('/a.x'), "$public/a.x $public -", "release $n");
-        is($seen->('/a.x/y'), "$public/a.x $public $public/y", 'PATH_INFO');
+        is($seen->('/a.x/y'), "$public/a.x $public -", 'PATH_INFO');
         is($seen->('/shared-a.x'), "SITE/shared/a.x $public -",
            'a file that is a link');
         is($seen->('/alias/public/a.x'), "$public/a.x $public -", 'an Alias');
-        is($seen->('/virtual/y'), "$public/virtual $public $public/y",
+        is($seen->('/virtual/y'), "$public/virtual $public -",
            'no file');
         is($seen->('/off/a.x'), 'SITE/current/public/a.x '
            . 'SITE/current/public -', 'Off');
@@ -407,7 +422,7 @@ EOC
     is($seen->('view', '/a.php'),
        'view VIEW/link/a.php VIEW/link /a.php - -', 'the files PHP has');
     is($seen->('view', '/a.php/x'),
-       'view VIEW/link/a.php VIEW/link /a.php /x VIEW/link/x', 'PATH_INFO');
+       'view VIEW/link/a.php VIEW/link /a.php /x -', 'PATH_INFO');
     for my $n (1, 2) {
         switch_to($site, $n);
         my $public = "SITE/releases/$n/public";

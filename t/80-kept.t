@@ -49,16 +49,19 @@ sub words {
         . " stdin=" . length $request->{stdin};
 }
 
+# That of the request before.
+sub other_id { return 3 - $_[0]{id} }
+
 # A whole answer as bytes, with what END_REQUEST has.
 sub answer {
     my ($c, $words, $end) = @_;
-    return $c->records(FCGI_STDOUT, 1, $words)
-        . $c->record(FCGI_STDOUT, 1) . ($end // $c->end_record);
+    return $c->records(FCGI_STDOUT, $c->{id}, $words)
+        . $c->record(FCGI_STDOUT, $c->{id}) . ($end // $c->end_record);
 }
 
 sub end_with {
     my ($c, $padding) = @_;
-    return $c->record(FCGI_END_REQUEST, 1, "\0" x 8, $padding);
+    return $c->record(FCGI_END_REQUEST, $c->{id}, "\0" x 8, $padding);
 }
 
 # Stories that differ from a plain answer; each returns false if nothing more
@@ -71,22 +74,22 @@ my %story = (
     },
     'wrong-id' => sub {
         my ($c, $words) = @_;
-        $c->send($c->records(FCGI_STDOUT, 2, $SECRET) . answer($c, $words));
+        $c->send($c->records(FCGI_STDOUT, other_id($c), $SECRET) . answer($c, $words));
     },
     'wrong-id-after' => sub {
         my ($c, $words) = @_;
-        $c->send(answer($c, $words) . $c->records(FCGI_STDOUT, 2, $SECRET));
+        $c->send(answer($c, $words) . $c->records(FCGI_STDOUT, other_id($c), $SECRET));
     },
     'wrong-end' => sub {
         my ($c, $words) = @_;
-        $c->send($c->record(FCGI_END_REQUEST, 2, "\0" x 8)
+        $c->send($c->record(FCGI_END_REQUEST, other_id($c), "\0" x 8)
                  . answer($c, $words));
     },
     'idle-byte' => sub { send_idle(@_, 'x') },
     'idle-answer' => sub { send_idle(@_, answer($_[0], $SECRET)) },
     'idle-end' => sub { send_idle(@_, $_[0]->end_record) },
     'idle-record' => sub {
-        send_idle(@_, $_[0]->records(FCGI_STDOUT, 2, $SECRET));
+        send_idle(@_, $_[0]->records(FCGI_STDOUT, other_id($_[0]), $SECRET));
     },
     'padded' => sub { $_[0]->send(answer(@_, end_with($_[0], 255))) },
     'padding-cut' => sub {
@@ -102,7 +105,7 @@ my %story = (
     'app-status' => sub { $_[0]->send(answer(@_, $_[0]->end_record(7))) },
     'no-stdout-end' => sub {
         my ($c, $words) = @_;
-        $c->send($c->records(FCGI_STDOUT, 1, $words) . $c->end_record);
+        $c->send($c->records(FCGI_STDOUT, $c->{id}, $words) . $c->end_record);
     },
     'overloaded' => sub { $_[0]->end(0, FCGI_OVERLOADED) },
     'cant-mpx' => sub { $_[0]->end(0, FCGI_CANT_MPX_CONN) },
@@ -112,7 +115,7 @@ my %story = (
         my ($c, $words) = @_;
         $c->stdout($words);
         $c->wait_release('held', 20);
-        $c->send($c->record(FCGI_STDOUT, 1) . $c->end_record);
+        $c->send($c->record(FCGI_STDOUT, $c->{id}) . $c->end_record);
     },
 );
 
