@@ -352,7 +352,8 @@ void fcgi_response_resume(fcgi_response *response)
 int fcgi_response_is_begun(const fcgi_response *response)
 {
     return response->state == FCGI_RESPONSE_PASSING
-           || fcgi_outflow_is_out(response->flow);
+           || (response->state == FCGI_RESPONSE_BODILESS
+               && fcgi_outflow_is_out(response->flow));
 }
 
 void fcgi_response_withdraw(fcgi_response *response)
