@@ -16,6 +16,13 @@ ASAN    := build/asan
 DEB     := libapache2-mod-fastcgi-handler
 TESTS   ?= t/*.t
 
+# Tests wait more than they work, and run side by side; but those that measure
+# time run first, one by one.
+JOBS    ?= 4
+ALONE   := t/{62-timeouts,65-clock,81-given-up,89-asleep}.t
+PROVE   = prove -It/lib -j$(JOBS) --rules='seq=$(ALONE)' --rules='par=**' \
+    $(PROVE_FLAGS)
+
 ifeq ($(origin APXS),undefined)
 APXS := $(firstword $(notdir $(shell command -v apxs || command -v apxs2)) apxs)
 endif
@@ -99,10 +106,10 @@ demo:
 	@exec perl -It/lib demo/demo.pl
 
 # MPM=event|worker|prefork and TRANSPORT=unix|tcp reach the tests through the
-# environment; TESTS="t/20-*.t" runs some of them.
+# environment; TESTS="t/20-*.t" runs some of them, JOBS=1 one at a time.
 test: deps
 	@$(MAKE) --no-print-directory all
-	@prove -It/lib $(PROVE_FLAGS) $(TESTS)
+	@$(PROVE) $(TESTS)
 
 # Beside mod_proxy_fcgi and nginx; BENCH_ROUNDS=, BENCH_SECONDS= and
 # BENCH_ONLY= reach t/bench/bench.pl through the environment, as MPM= does.
@@ -131,7 +138,7 @@ test-asan: deps
 	    HTTPD_PRELOAD="$$(gcc -print-file-name=libasan.so)" \
 	    ASAN_OPTIONS="detect_leaks=0:$${ASAN_OPTIONS-}" \
 	    UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:$${UBSAN_OPTIONS-}" \
-	    prove -It/lib $(PROVE_FLAGS) $(TESTS)
+	    $(PROVE) $(TESTS)
 
 lint:
 	@t/deps build lint
@@ -201,7 +208,8 @@ help:
 	    "make deb        build/$(DEB)_*.deb" \
 	    "make demo       PHP, Django and C behind a private httpd, to try" \
 	    "make test       install what tests need, build, run all of them" \
-	    "                (MPM=event|worker|prefork TRANSPORT=unix|tcp TESTS=)" \
+	    "                (MPM=event|worker|prefork TRANSPORT=unix|tcp TESTS=" \
+	    "                JOBS=)" \
 	    "make bench      compare with mod_proxy_fcgi and nginx, 5 minutes" \
 	    "                (MPM= BENCH_ROUNDS= BENCH_SECONDS= BENCH_ONLY=)" \
 	    "make asan       build/asan/$(MODULE).so, with sanitizers" \
