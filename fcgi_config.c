@@ -12,7 +12,8 @@
 #include <ap_expr.h>
 #include <http_core.h>
 
-#include "fcgi_known.h"
+#include "fcgi_address.h"
+#include "fcgi_declare.h"
 #include "fcgi_log.h"
 #include "fcgi_param.h"
 #include "fcgi_stderr.h"
@@ -466,7 +467,7 @@ static const char *add_stderr_level(cmd_parms *cmd, void *conf,
 #define IN_SERVER_AND_SECTIONS (RSRC_CONF | ACCESS_CONF)
 
 const command_rec fcgi_config_commands[] = {
-    AP_INIT_TAKE_ARGV("FcgiBackend", fcgi_known_declare, NULL, RSRC_CONF,
+    AP_INIT_TAKE_ARGV("FcgiBackend", fcgi_declare, NULL, RSRC_CONF,
                       "[name] address [key=value...]: an application, and "
                       "how many connections it gets (max, queue, "
                       "queue-timeout, keepalive, idle, requests, ttl)"),

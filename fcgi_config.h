@@ -2,7 +2,7 @@
 
 /*
  * fcgi_config.h - the directives of a directory, their defaults and merging.
- * Knows no sockets and runs no request; FcgiBackend is fcgi_known.c's.
+ * Knows no sockets and runs no request; FcgiBackend is fcgi_declare's.
  */
 #ifndef FCGI_CONFIG_H
 #define FCGI_CONFIG_H

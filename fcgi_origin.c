@@ -16,6 +16,7 @@
 #include <http_request.h>
 
 #include "fcgi_config.h"
+#include "fcgi_conftree.h"
 #include "fcgi_known.h"
 #include "fcgi_log.h"
 
@@ -75,7 +76,7 @@ int fcgi_origin_remember(request_rec *r)
 
 int fcgi_origin_save(request_rec *r)
 {
-    if (!r->main && fcgi_known_any_dynamic()) {
+    if (!r->main && fcgi_conftree_any_dynamic()) {
         remembered *memory = memory_of(r);
 
         memory->env = apr_table_copy(r->pool, r->subprocess_env);
@@ -187,7 +188,8 @@ int fcgi_origin_is_servers_own(request_rec *r)
 
     /* without any variables nobody can have a part in the value */
     return value && is_servers_own(r, expr)
-           && (!fcgi_known_any_dynamic() || gives_untouched(r, expr, value));
+           && (!fcgi_conftree_any_dynamic()
+               || gives_untouched(r, expr, value));
 }
 
 /* True if FcgiAllow admits an address; what its patterns are matched with is

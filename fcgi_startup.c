@@ -15,6 +15,7 @@
 #include <mpm_common.h>
 #include <util_mutex.h>
 
+#include "fcgi_declare.h"
 #include "fcgi_idle.h"
 #include "fcgi_known.h"
 #include "fcgi_log.h"
@@ -97,7 +98,7 @@ int fcgi_startup_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                                       "Mutex " MUTEX_TYPE " needs)");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    fcgi_known_log(s);
+    fcgi_declare_log(s);
     return OK;
 }
 

@@ -27,10 +27,11 @@
 #include "fcgi_backend.h"
 #include "fcgi_clock.h"
 #include "fcgi_config.h"
+#include "fcgi_conftree.h"
+#include "fcgi_declare.h"
 #include "fcgi_driver.h"
 #include "fcgi_env.h"
 #include "fcgi_exchange.h"
-#include "fcgi_known.h"
 #include "fcgi_log.h"
 #include "fcgi_origin.h"
 #include "fcgi_outcome.h"
@@ -465,7 +466,8 @@ static void register_hooks(apr_pool_t *pool)
     (void)pool;
     ap_hook_pre_config(fcgi_startup_begin, NULL, NULL, APR_HOOK_MIDDLE);
     /* when the configuration is read, also for configtest */
-    ap_hook_check_config(fcgi_known_check, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(fcgi_conftree_check, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_check_config(fcgi_declare_complete, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(fcgi_config_complete, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(fcgi_startup_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(fcgi_startup_child, NULL, NULL, APR_HOOK_MIDDLE);

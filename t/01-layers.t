@@ -13,7 +13,8 @@ use Test::More;
 
 # file => what its .c and .h may include of ours (its own header always).
 my %MAY_INCLUDE = (
-    mod_fastcgi_handler => [qw(fcgi_clock fcgi_config fcgi_known fcgi_origin fcgi_env
+    mod_fastcgi_handler => [qw(fcgi_clock fcgi_config fcgi_conftree
+                               fcgi_declare fcgi_origin fcgi_env
                                fcgi_startup fcgi_driver fcgi_exchange
                                fcgi_backend fcgi_response fcgi_replace
                                fcgi_outcome fcgi_status fcgi_log)],
@@ -22,11 +23,16 @@ my %MAY_INCLUDE = (
     fcgi_page           => [qw(fcgi_clock fcgi_report)],
     fcgi_metrics        => [qw(fcgi_clock fcgi_report)],
     fcgi_report         => [qw(fcgi_clock fcgi_known fcgi_line fcgi_stats fcgi_tally)],
-    fcgi_startup        => [qw(fcgi_clock fcgi_known fcgi_address fcgi_idle fcgi_stats
+    fcgi_startup        => [qw(fcgi_clock fcgi_declare fcgi_known
+                               fcgi_address fcgi_idle fcgi_stats
                                fcgi_log)],
-    fcgi_origin         => [qw(fcgi_config fcgi_known fcgi_backend fcgi_log)],
-    fcgi_config         => [qw(fcgi_known fcgi_param fcgi_stderr fcgi_log)],
-    fcgi_known          => [qw(fcgi_backend fcgi_log fcgi_path)],
+    fcgi_origin         => [qw(fcgi_config fcgi_conftree fcgi_known fcgi_backend
+                               fcgi_log)],
+    fcgi_config         => [qw(fcgi_address fcgi_declare fcgi_param fcgi_stderr
+                               fcgi_log)],
+    fcgi_conftree       => [qw(fcgi_known fcgi_log)],
+    fcgi_declare        => [qw(fcgi_known fcgi_log)],
+    fcgi_known          => [qw(fcgi_backend fcgi_path)],
     fcgi_env            => [qw(fcgi_config fcgi_origin fcgi_param
                                fcgi_path fcgi_record)],
     fcgi_param          => [qw(fcgi_log)],
@@ -79,7 +85,8 @@ my %NO_HEADERS = (
 my %NO_WORDS = (
     (map { $_ => [qw(request_rec)] } qw(fcgi_backend fcgi_idle fcgi_conn
                                         fcgi_line fcgi_address fcgi_stats
-                                        fcgi_known fcgi_startup fcgi_report
+                                        fcgi_known fcgi_declare fcgi_conftree
+                                        fcgi_startup fcgi_report
                                         fcgi_tally)),
     fcgi_head    => [qw(request_rec)],
 );
