@@ -44,6 +44,25 @@ static const char *handler_flag(apr_pool_t *pool, const char *args)
     return NULL;
 }
 
+/* Checks the names in FcgiAllow: only now all of them are known. */
+static const char *check_allowed(apr_pool_t *pool, const char *args)
+{
+    const char *word = ap_getword_conf(pool, &args);
+
+    for (; *word; word = ap_getword_conf(pool, &args)) {
+        if (!strpbrk(word, "/:") && strcasecmp(word, "None")
+            && strcasecmp(word, "Configured")
+            && !fcgi_known_named(pool, word)) {
+            return apr_psprintf(pool,
+                                "'%s' is neither the pattern of an absolute "
+                                "path nor of host:port, and there is no "
+                                "FcgiBackend of that name",
+                                word);
+        }
+    }
+    return NULL;
+}
+
 /* Checks one directive. Returns NULL or what is wrong with its address. */
 static const char *check_directive(apr_pool_t *pool,
                                    const ap_directive_t *directive)
@@ -63,7 +82,9 @@ static const char *check_directive(apr_pool_t *pool,
         handler = handler_flag(pool, args);
     }
     else {
-        return NULL;
+        return strcasecmp(directive->directive, "FcgiAllow")
+                   ? NULL
+                   : check_allowed(pool, args);
     }
     if (handler && strpbrk(handler, "%$")) {
         any_dynamic |= !is_lowered;

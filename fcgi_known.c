@@ -54,18 +54,11 @@ static char *lowered(apr_pool_t *pool, const char *text)
  * and /run are one. The socket itself need not be there. */
 static const char *real_name(apr_pool_t *pool, const fcgi_address *address)
 {
-    const char *slash = address->path ? strrchr(address->path, '/') : NULL;
-    const char *folder;
+    const char *real =
+        address->path ? fcgi_path_real_folder(pool, address->path) : NULL;
 
-    if (!slash) {
-        return address->name;
-    }
-    folder = fcgi_path_real(
-        pool, apr_pstrmemdup(pool, address->path,
-                             (apr_size_t)(slash - address->path) + 1));
-    return folder ? apr_pstrcat(pool, FCGI_HANDLER_PREFIX, folder,
-                                folder[1] ? slash : slash + 1, NULL)
-                  : address->name;
+    return real ? apr_pstrcat(pool, FCGI_HANDLER_PREFIX, real, NULL)
+                : address->name;
 }
 
 fcgi_known *fcgi_known_enter(apr_pool_t *pool, fcgi_address *address)
