@@ -27,6 +27,8 @@ my %app = map {
                   . ($params->{SCRIPT_NAME} // ''));
     }, transport => 'unix', socket => "$run/$name.sock");
 } qw(alice bob);
+# what MATCH_USER is
+symlink 'alice.sock', "$run/match.sock" or die;
 my @MODULES = qw(rewrite headers actions include authn_core authn_file
                  auth_basic authz_user);
 my $HTPASSWD = "bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n";    # password
@@ -215,9 +217,9 @@ sub sections {
     my ($own) = @_;
     my $text = '';
     for my $place (sort keys %$own) {
-        $text .= "<DirectoryMatch \"^\@DOCROOT@/${place}_\">\n"
+        $text .= "<Directory \"\@DOCROOT@/${place}_*\">\n"
             . "<FilesMatch \"\\.x\$\">\n$own->{$place}\n</FilesMatch>\n"
-            . "</DirectoryMatch>\n";
+            . "</Directory>\n";
     }
     return $text;
 }
@@ -228,15 +230,15 @@ SetEnvIf Request_URI ^ POOL=alice
 RewriteEngine On
 RewriteCond %{HTTP_HOST} =bob
 RewriteRule ^/rule_.*\.x$ - [H=fcgi:bob]
-<DirectoryMatch "^@DOCROOT@/match_(?<user>)">
+<DirectoryMatch "^@DOCROOT@/(?<user>match)_">
 </DirectoryMatch>
 <Directory @DOCROOT@>
   AllowOverride All
   AuthBasicProvider file
 </Directory>
-<DirectoryMatch "^@DOCROOT@/capital_">
+<Directory "@DOCROOT@/capital_*">
   SetHandler fcgi:@RUN@/alice.sock
-</DirectoryMatch>
+</Directory>
 EOC
 <VirtualHost _default_:@PORT@>
   ServerName alice
@@ -268,6 +270,281 @@ subtest 'attacks' => sub {
     unlike($httpd->error_log, qr/FCGI(?!13|26)\d\d: /,
            'each refusal is FCGI13') or diag $httpd->error_log;
     $httpd->leave;
+};
+
+# ---- what administrators rely on ----
+
+# place => what the server's own configuration says of /place_*/, in its
+# Directory; or of all
+my %setups = (
+    files => "<FilesMatch \"\\.x\$\">\nSetHandler fcgi:\@RUN@/alice.sock\n"
+        . '</FilesMatch>',
+    add => 'AddHandler fcgi:@RUN@/alice.sock .x',
+    'add-type' => 'AddType fcgi:@RUN@/alice.sock .x',
+    rules => "RewriteEngine On\nRewriteRule \\.x - "
+        . '[H=fcgi:@RUN@/alice.sock]',
+    expression => "<FilesMatch \"\\.x\$\">\nSetHandler "
+        . "\"fcgi:\@RUN@/%{HTTP_HOST}.sock\"\n</FilesMatch>",
+    pool => "<FilesMatch \"\\.x\$\">\nSetHandler "
+        . "\"fcgi:\@RUN@/%{env:POOL}.sock\"\n</FilesMatch>",
+    'section-pool' => "SetEnvIf Request_URI ^ OF_SECTION=alice\n"
+        . "<FilesMatch \"\\.x\$\">\nSetHandler "
+        . "\"fcgi:\@RUN@/%{env:OF_SECTION}.sock\"\n</FilesMatch>",
+    match => "<FilesMatch \"\\.x\$\">\nSetHandler "
+        . "\"fcgi:\@RUN@/%{env:MATCH_USER}.sock\"\n</FilesMatch>",
+    'uri-pool' => "<FilesMatch \"\\.x\$\">\nSetHandler "
+        . "\"fcgi:\@RUN@/%{env:URI_POOL}.sock\"\n</FilesMatch>",
+    if => "<If \"%{HTTP_HOST} == 'alice' && %{REQUEST_URI} =~ /x/\">\n"
+        . "SetHandler fcgi:\@RUN@/alice.sock\n</If>",
+    'server-rule' => '',
+    location => '',
+    denied => "Require all denied\nOptions None\n"
+        . "AddHandler fcgi:\@RUN@/alice.sock .x",
+    name => "AddHandler fcgi:Alice .x",
+);
+
+# name => [.htaccess, URL, more files].  WHERE is the place.
+my %sites = (
+    'nothing that matters' => ['AddCharset utf-8 .html', 'i.x'],
+    WordPress => ["RewriteEngine On\nRewriteBase /WHERE/\n"
+        . "RewriteRule ^index\\.x\$ - [L]\n"
+        . "RewriteCond %{REQUEST_FILENAME} !-f\n"
+        . "RewriteCond %{REQUEST_FILENAME} !-d\n"
+        . "RewriteRule . /WHERE/i.x [L]", 'a/post/?p=1'],
+    'a rule with END' => [
+        "RewriteEngine On\nRewriteRule ^go\$ i.x [END]", 'go'],
+    DirectoryIndex => ['DirectoryIndex i.x', ''],
+    'DirectoryIndex of another folder' => ['DirectoryIndex in/deep/i.x', '', {
+        'in/.htaccess' => 'AddCharset utf-8 .html', 'in/deep/i.x' => '' }],
+    ErrorDocument => ['ErrorDocument 404 /WHERE/i.x', 'none'],
+    FallbackResource => ['FallbackResource /WHERE/i.x', 'none'],
+    Require => ["Require all granted", 'i.x'],
+    SetEnv => ["SetEnv A b\nSetEnvIf Host . C=d\nRewriteEngine On\n"
+               . "RewriteRule ^go\$ i.x [E=F:g]", 'go'],
+    RequestHeader => ["RequestHeader set X-Some thing\nRewriteEngine On\n"
+                      . "RewriteRule ^go\$ i.x", 'go'],
+    Action => ["AddHandler own .y\nAction own /WHERE/i.x", 'b.y',
+               { 'b.y' => '' }],
+    MultiViews => ["Options +MultiViews\nAddType text/html .x", 'i'],
+    include => [$SSI, 'p.shtml', {
+        'p.shtml' => '<!--#include virtual="i.x" -->' }],
+    'a link' => ['Options +FollowSymLinks', 'link.x'],
+    'its own words again' => [
+        "<Files i.x>\nSetHandler fcgi:\@RUN@/alice.sock\n</Files>", 'i.x'],
+    'a user' => ["AuthType Basic\nAuthName a\nAuthUserFile "
+                 . "\@DOCROOT@/htpasswd\nRequire valid-user\n", 'i.x'],
+);
+
+# place => sites that httpd itself does not have there, with any module.
+my %not = (
+    # rules of a .htaccess file stand in place of those of sections; and none
+    # is looked at after END
+    rules => qr/^(?:WordPress|a rule|SetEnv|RequestHeader)/,
+    'server-rule' => qr/^(?:a rule|MultiViews)/,
+    # a type of its own; and a script after which no PATH_INFO may come
+    'add-type' => qr/^(?:MultiViews|Action)$/,
+    # within a folder httpd does not look at a DirectoryMatch again
+    match => qr/^(?:WordPress|a rule|SetEnv|RequestHeader|ErrorD|its own)/,
+    # variables are made of the URL of the client, and of redirects
+    'uri-pool' => qr/^(?:Dir|Fallback|MultiViews|include)/,
+    # an include has those of the page's section
+    'section-pool' => qr/^include/,
+);
+
+subtest 'what works without FcgiAllow' => sub {
+    my (%files, $config);
+    for my $place (sort keys %setups) {
+        $config .= "<Directory \"\@DOCROOT@/${place}_*\">\n"
+            . "AllowOverride All\n$setups{$place}\n</Directory>\n";
+        my %all = map { ($_ => [$place, @{ $sites{$_} }]) } keys %sites;
+        if ($place eq 'denied') {
+            $_->[1] = "Options +FollowSymLinks +Includes +MultiViews\n"
+                . "Require all granted\n" . ($_->[1] =~ s/^Require all.*//rm)
+                for values %all;
+        }
+        %files = (%files, %{ files_of(\%all) });
+    }
+    my $httpd = Httpd->start(
+        modules => [@MODULES, 'negotiation'], files => \%files,
+        vars => { RUN => $run }, config => $config . <<'EOC');
+FcgiBackend alice @RUN@/alice.sock
+SetEnvIf Request_URI ^ POOL=alice
+SetEnvIf Request_URI \.x URI_POOL=alice
+<DirectoryMatch "^@DOCROOT@/(?<user>match)_">
+</DirectoryMatch>
+<LocationMatch "^/location_[^/]*/.*\.x">
+  SetHandler fcgi:@RUN@/alice.sock
+</LocationMatch>
+<Directory @DOCROOT@>
+  AuthBasicProvider file
+</Directory>
+RewriteEngine On
+RewriteRule ^/server-rule_.*\.x - [H=fcgi:@RUN@/alice.sock]
+EOC
+    for my $place (sort keys %setups) {
+        for my $name (sort keys %sites) {
+            next if $not{$place} && $name =~ $not{$place};
+            my $where = where($place, $name);
+            symlink 'i.x', $httpd->docroot . "/$where/link.x";
+            my $answer = get($httpd, "/$where/$sites{$name}[1]",
+                             "Authorization: $AS_BOB");
+            is(who($answer), 'alice', "$place: $name")
+                or diag join "\n", $answer->status, $httpd->error_log
+                    =~ /(.*(?:FCGI\d|AH).*\n)\z/;
+        }
+    }
+    unlike($httpd->error_log, qr/FCGI13/, 'nothing is refused');
+    $httpd->leave;
+};
+
+# ---- FcgiAllow ----
+
+my $home = Private::temp_dir('home');
+mkdir "$home/$_", 0755 or die for qw(alice bob);
+my %at_home = map {
+    my $name = $_;
+    $name => FcgiApp->start(sub {
+        my ($c) = @_;
+        $c->read_request(5) or return;
+        $c->reply("Content-Type: text/plain\r\n\r\n$name");
+    }, transport => 'unix', socket => "$home/$name/php.sock");
+} qw(alice bob);
+
+subtest 'FcgiAllow looks where links lead' => sub {
+    symlink "$home/bob/php.sock", "$home/alice/to-bob.sock" or die;
+    symlink "$home/alice/to-bob.sock", "$home/alice/twice.sock" or die;
+    symlink "$home/bob", "$home/alice/folder" or die;
+    symlink 'php.sock', "$home/alice/to-own.sock" or die;
+    symlink "$run/bob.sock", "$home/alice/known.sock" or die;
+    symlink "$home/alice/none.sock", "$home/alice/dangling.sock" or die;
+    symlink "$home/alice", "$home/link" or die;
+    # what a .htaccess file names => who answers, or how it is refused
+    my @table = (
+        "$home/alice/php.sock" => 'alice',
+        "$home/alice/to-own.sock" => 'alice',
+        "$home/link/php.sock" => 'alice',
+        "$home/alice/to-bob.sock" => "$home/bob/php.sock",
+        "$home/alice/twice.sock" => "$home/bob/php.sock",
+        "$home/alice/folder/php.sock" => "$home/bob/php.sock",
+        "$home/alice/known.sock" => 'bob',
+        "$home/bob/php.sock" => "$home/bob/php.sock",
+        "$home/alice/../bob/php.sock" => "$home/bob/php.sock",
+    );
+    my $httpd = Httpd->start(
+        files => { 'a/i.x' => 'source' }, vars => { RUN => $run },
+        config => <<"EOC");
+FcgiConnectTimeout 100ms
+FcgiBackend bob \@RUN@/bob.sock
+<Directory \@DOCROOT@/a>
+  FcgiAllow $home/alice/*.sock
+</Directory>
+EOC
+    my @before = map { $_->connections } $app{bob}, $at_home{bob};
+    while (my ($path, $who) = splice @table, 0, 2) {
+        $httpd->write('a/.htaccess', "SetHandler fcgi:$path");
+        my $seen = length $httpd->error_log;
+        my $answer = get($httpd, '/a/i.x');
+        my $log = substr $httpd->error_log, $seen;
+        if ($who eq 'alice') {
+            is(who($answer), 'alice', $path);
+        }
+        else {
+            is($answer->status, 500, $path);
+            like($log, qr/FCGI13: .*"FcgiAllow \Q$who\E" would admit it/,
+                 'what to write');
+            my $real = $who eq 'bob' ? "$run/bob.sock" : $who;
+            like($log, qr/, which is \Q$real\E with all links followed;/,
+                 'where it leads') if $path =~ /to-bob|twice|folder|known/;
+        }
+    }
+    is(join(' ', map { $_->connections } $app{bob}, $at_home{bob}), "@before",
+       'nobody connects to bob');
+    for my $path ("$home/alice/none.sock", "$home/alice/dangling.sock") {
+        $httpd->write('a/.htaccess', "SetHandler fcgi:$path");
+        is(get($httpd, '/a/i.x')->status, 503, "$path: nobody is there");
+    }
+    $httpd->leave;
+};
+
+# A process that turns a link to and fro, as fast as it can.
+sub turning {
+    my ($link, @targets) = @_;
+    my $pid = fork // die "fork: $!";
+    return $pid if $pid;
+    symlink $targets[$_], "$link.$_" or POSIX::_exit(1) for 0 .. $#targets;
+    while (getppid() != 1) {
+        for my $i (0 .. $#targets) {
+            link "$link.$i", "$link.new";
+            rename "$link.new", $link;
+        }
+    }
+    POSIX::_exit(0);
+}
+
+subtest 'a link that turns all the time' => sub {
+    my $httpd = Httpd->start(
+        files => { 'a/i.x' => 'source', 'a/.htaccess' =>
+            "SetHandler fcgi:$home/alice/turn.sock" },
+        config => "FcgiAllow $home/alice/*.sock\nFcgiConnectTimeout 2s\n");
+    my $before = $at_home{bob}->connections;
+    my $pid = turning("$home/alice/turn.sock", "$home/alice/php.sock",
+                      "$home/bob/php.sock");
+    Private::wait_until(10, sub { -l "$home/alice/turn.sock" })
+        or die 'it does not turn';
+    my %who;
+    $who{ who(get($httpd, '/a/i.x')) }++ for 1 .. 400;
+    kill 'KILL', $pid;
+    waitpid $pid, 0;
+    ok($who{alice}, 'alice answers sometimes') or diag explain \%who;
+    ok($who{'<!DOCTYPE'}, 'and the link was seen to lead to bob');
+    is($at_home{bob}->connections, $before, 'who is never connected to');
+    $httpd->leave;
+};
+
+subtest 'FcgiAllow with names' => sub {
+    # places, what FcgiAllow says, and whom it admits of bob, alice and a
+    # backend without a name
+    my @table = (
+        'None' => '', 'Configured' => 'bob alice unnamed',
+        'bob' => 'bob', 'BOB' => 'bob', 'bob Alice' => 'bob alice',
+        'Configured None' => undef, '@RUN@/bob.sock' => 'bob',
+        '@RUN@/*.sock' => 'bob alice', # the third is elsewhere
+        '@RUN@/match.sock' => '', # alice's, by a link
+    );
+    my (%place, $config, %files);
+    for (my $i = 0; $i < @table; $i += 2) {
+        next if !defined $table[$i + 1];
+        $config .= "<Directory \@DOCROOT@/p$i>\nFcgiAllow $table[$i]\n"
+            . "</Directory>\n";
+        for my $name (qw(bob alice unnamed)) {
+            $files{"p$i/$name/i.x"} = 'source';
+            $files{"p$i/$name/.htaccess"} = 'SetHandler fcgi:'
+                . ($name eq 'unnamed' ? "$home/bob/php.sock" : $name);
+        }
+    }
+    my $httpd = Httpd->start(
+        files => \%files, vars => { RUN => $run }, config => $config . <<"EOC");
+FcgiBackend bob \@RUN@/bob.sock
+FcgiBackend alice \@RUN@/alice.sock
+FcgiBackend $home/bob/php.sock
+EOC
+    for (my $i = 0; $i < @table; $i += 2) {
+        next if !defined $table[$i + 1];
+        my @admitted = grep {
+            get($httpd, "/p$i/$_/i.x")->status == 200 } qw(bob alice unnamed);
+        is("@admitted", $table[$i + 1], $table[$i]);
+    }
+    $httpd->leave;
+    for my $words ('nobody', 'Configured nobody', '/x nobody', 'b*b',
+                   'localhost') {
+        my ($status, $output) = Httpd->configtest(
+            "FcgiBackend bob 127.0.0.1:1\nFcgiAllow $words");
+        isnt($status, 0, "FcgiAllow $words");
+        like($output, qr/FCGI20:\ Syntax\ error\ on\ line\ \d+\ of\ \S+:
+             \ FcgiAllow\ .*\ is\ neither\ the\ pattern\ of\ an\ absolute\ path\ nor\ of
+             \ host:port,\ and\ there\ is\ no\ FcgiBackend\ of\ that\ name/x,
+             'file and line, and why');
+    }
 };
 
 Httpd::ok_left();
