@@ -61,7 +61,10 @@ my %own = (
     user => 'SetHandler "fcgi:@RUN@/%{REMOTE_USER}.sock"',
     pool => 'SetHandler "fcgi:@RUN@/%{env:POOL}.sock"',
     plain => 'SetHandler "fcgi:@RUN@/alice.sock"',
+    index => 'SetHandler "fcgi:@RUN@/%{env:POOL}.sock"',
+    page => 'SetHandler "fcgi:@RUN@/%{env:POOL}.sock"',
 );
+$own{'page-if'} = $own{'if-variable'};
 
 # place => header fields alice's requests have
 my %fields = (forwarded => ['X-Forwarded-Host: alice'],
@@ -152,6 +155,20 @@ my %attacks = (
         'if-variable', $SSI, 'p.shtml', {
             'p.shtml' => '<!--#set var="POOL" value="bob" -->'
                 . '<!--#include virtual="i.x" -->' }],
+    'a variable of a folder that the server goes to' => [
+        'index', undef, '', { 'deep/i.x' => 'source',
+            'deep/.htaccess' => 'SetEnvIf Request_URI ^ POOL=bob' }],
+    'a handler in a folder that the server goes to' => [
+        'index-none', undef, '', { 'deep/i.x' => 'source',
+            'deep/.htaccess' => 'AddHandler fcgi:bob .x' }],
+    'a variable of a page, without any .htaccess' => [
+        'page', undef, 'p.shtml', {
+            'p.shtml' => '<!--#set var="POOL" value="bob" -->'
+                . '<!--#include virtual="i.x" -->' }],
+    'a variable of a page that <If> reads, without any .htaccess' => [
+        'page-if', undef, 'p.shtml', {
+            'p.shtml' => '<!--#set var="POOL" value="bob" -->'
+                . '<!--#include virtual="i.x" -->' }],
     'SetHandler' => ['plain', 'SetHandler fcgi:@RUN@/bob.sock', 'i.x'],
     'SetHandler by name' => ['plain', 'SetHandler fcgi:bob', 'i.x'],
     'AddHandler' => [
@@ -186,8 +203,8 @@ sub files_of {
     for my $name (keys %$table) {
         my ($place, $htaccess, undef, $more) = @{ $table->{$name} };
         my $where = where($place, $name);
-        my %here = ('i.x' => 'source', '.htaccess' => $htaccess,
-                    $more ? %$more : ());
+        my %here = ('i.x' => 'source', $more ? %$more : (),
+                    defined $htaccess ? ('.htaccess' => $htaccess) : ());
         $files{"$where/$_"} = $here{$_} =~ s/WHERE/$where/gr for keys %here;
     }
     return \%files;
@@ -224,7 +241,7 @@ sub sections {
     return $text;
 }
 
-my $SERVER = <<'EOC' . sections(\%own) . $ELSEWHERE . <<'EOD';
+my $SERVER = <<'EOC';
 SetEnvIf Host "(.*)" BY_HOST=$1
 SetEnvIf Request_URI ^ POOL=alice
 RewriteEngine On
@@ -236,22 +253,31 @@ RewriteRule ^/rule_.*\.x$ - [H=fcgi:bob]
   AllowOverride All
   AuthBasicProvider file
 </Directory>
+<Directory "@DOCROOT@/index*_*">
+  DirectoryIndex deep/i.x
+</Directory>
+<Directory "@DOCROOT@/page*_*">
+  Options +Includes
+  AddOutputFilter INCLUDES .shtml
+</Directory>
 <Directory "@DOCROOT@/capital_*">
   SetHandler fcgi:@RUN@/alice.sock
 </Directory>
-EOC
 <VirtualHost _default_:@PORT@>
   ServerName alice
   RewriteEngine On
   RewriteOptions Inherit
 </VirtualHost>
-EOD
+EOC
 
-subtest 'attacks' => sub {
+# The attacks of a list of names, on a server with these sections.
+sub attack {
+    my ($own, @names) = @_;
     my $httpd = Httpd->start(
-        modules => \@MODULES, files => files_of(\%attacks),
-        vars => { RUN => $run }, config => $SERVER);
-    for my $name (sort keys %attacks) {
+        modules => \@MODULES, vars => { RUN => $run },
+        files => files_of({ map { $_ => $attacks{$_} } @names }),
+        config => sections($own) . $ELSEWHERE . $SERVER);
+    for my $name (@names) {
         my ($place, undef, $url) = @{ $attacks{$name} };
         my @before = map { $_->connections } $app{bob}, $CAPITAL;
         my $answer = get($httpd, '/' . where($place, $name) . "/$url",
@@ -270,6 +296,18 @@ subtest 'attacks' => sub {
     unlike($httpd->error_log, qr/FCGI(?!13|26)\d\d: /,
            'each refusal is FCGI13') or diag $httpd->error_log;
     $httpd->leave;
+    return;
+}
+
+subtest 'attacks' => sub { attack(\%own, sort keys %attacks) };
+
+subtest 'attacks where no handler has variables' => sub {
+    my %fixed = map { ($_ => $own{$_}) }
+        grep { $own{$_} !~ /SetHandler.*%\{/ } keys %own;
+    attack(\%fixed, grep {
+        my ($place) = @{ $attacks{$_} };
+        $fixed{$place} || !$own{$place};
+    } sort keys %attacks);
 };
 
 # ---- what administrators rely on ----
