@@ -260,22 +260,24 @@ static void adjust(request_rec *r, const char *location, apr_off_t body_len)
     fcgi_param_apply(r, conf->params);
 }
 
-/* A variable's name as CGI has it: letters, digits and underscores, and no
- * digit first; the same that core does for CGI scripts. */
+/* True if a variable's name is as CGI has it: letters, digits and underscores,
+ * and no digit first. */
+static int is_clean(const char *name)
+{
+    if (apr_isdigit(*name)) {
+        return 0;
+    }
+    while (apr_isalnum(*name) || *name == '_') {
+        name++;
+    }
+    return !*name;
+}
+
+/* Such a name made of another, as core does it for CGI scripts. */
 static const char *clean_name(apr_pool_t *pool, const char *name)
 {
-    const char *from = name;
-    char *clean, *to;
+    char *clean = apr_pstrdup(pool, name), *to;
 
-    if (!apr_isdigit(*from)) {
-        while (apr_isalnum(*from) || *from == '_') {
-            from++;
-        }
-        if (!*from) {
-            return name;
-        }
-    }
-    clean = apr_pstrdup(pool, name);
     for (to = clean; *to; to++) {
         if (!apr_isalnum(*to) || (to == clean && apr_isdigit(*to))) {
             *to = '_';
@@ -284,16 +286,83 @@ static const char *clean_name(apr_pool_t *pool, const char *name)
     return clean;
 }
 
+/*
+ * Gives variables with odd names (SetEnv no-gzip) clean ones, before
+ * parameters are looked at: so none gets past them by its spelling. Whatever
+ * has the clean name already is not replaced. Returns the odd ones, as
+ * apr_table_entry_t; they stay where they are, as httpd itself reads them,
+ * and are not sent.
+ */
+static const apr_array_header_t *clean_names(request_rec *r)
+{
+    const apr_array_header_t *all = apr_table_elts(r->subprocess_env);
+    apr_array_header_t *odd =
+        apr_array_make(r->pool, 1, sizeof(apr_table_entry_t));
+    int i;
+
+    for (i = 0; i < all->nelts; i++) {
+        const apr_table_entry_t *pair =
+            &APR_ARRAY_IDX(all, i, const apr_table_entry_t);
+
+        if (!is_clean(pair->key)) {
+            APR_ARRAY_PUSH(odd, apr_table_entry_t) = *pair;
+        }
+    }
+    for (i = 0; i < odd->nelts; i++) {
+        const apr_table_entry_t *pair =
+            &APR_ARRAY_IDX(odd, i, const apr_table_entry_t);
+        const char *clean = clean_name(r->pool, pair->key);
+
+        if (!apr_table_get(r->subprocess_env, clean)) {
+            apr_table_setn(r->subprocess_env, clean, pair->val);
+        }
+    }
+    return odd;
+}
+
+static int is_among(const apr_array_header_t *odd, const char *key)
+{
+    int i = 0;
+
+    while (i < odd->nelts
+           && APR_ARRAY_IDX(odd, i, const apr_table_entry_t).key != key) {
+        i++;
+    }
+    return i < odd->nelts;
+}
+
+/* All variables but the odd ones. */
+static const apr_array_header_t *without_odd_names(
+    request_rec *r, const apr_array_header_t *odd)
+{
+    const apr_array_header_t *all = apr_table_elts(r->subprocess_env);
+    apr_array_header_t *rest;
+    int i;
+
+    if (!odd->nelts) {
+        return all;
+    }
+    rest = apr_array_make(r->pool, all->nelts, sizeof(apr_table_entry_t));
+    for (i = 0; i < all->nelts; i++) {
+        const apr_table_entry_t *pair =
+            &APR_ARRAY_IDX(all, i, const apr_table_entry_t);
+
+        if (!is_among(odd, pair->key)) {
+            APR_ARRAY_PUSH(rest, apr_table_entry_t) = *pair;
+        }
+    }
+    return rest;
+}
+
 /* The bytes all pairs take, or 0 if one is too long. */
-static apr_size_t measure(apr_pool_t *pool, const apr_array_header_t *pairs)
+static apr_size_t measure(const apr_array_header_t *pairs)
 {
     const apr_table_entry_t *pair = (const apr_table_entry_t *)pairs->elts;
     apr_size_t len = 0;
     int i;
 
     for (i = 0; i < pairs->nelts; i++, pair++) {
-        apr_size_t size = fcgi_pair_size(strlen(clean_name(pool, pair->key)),
-                                         strlen(pair->val));
+        apr_size_t size = fcgi_pair_size(strlen(pair->key), strlen(pair->val));
 
         if (!size || len + size < len) {
             return 0;
@@ -306,7 +375,7 @@ static apr_size_t measure(apr_pool_t *pool, const apr_array_header_t *pairs)
 int fcgi_env_encode(request_rec *r, const char *location, apr_off_t body_len,
                     fcgi_params *params)
 {
-    const apr_array_header_t *pairs;
+    const apr_array_header_t *odd, *pairs;
     const apr_table_entry_t *pair;
     uint8_t *to;
     int i;
@@ -317,20 +386,19 @@ int fcgi_env_encode(request_rec *r, const char *location, apr_off_t body_len,
     fcgi_origin_translate_only(r, 1);
     ap_add_cgi_vars(r);
     fcgi_origin_translate_only(r, 0);
+    odd = clean_names(r);
     adjust(r, location, body_len);
 
-    pairs = apr_table_elts(r->subprocess_env);
+    pairs = without_odd_names(r, odd);
     pair = (const apr_table_entry_t *)pairs->elts;
-    params->len = measure(r->pool, pairs);
+    params->len = measure(pairs);
     if (!params->len) {
         return 0;
     }
     params->bytes = apr_palloc(r->pool, params->len);
     to = (uint8_t *)params->bytes;
     for (i = 0; i < pairs->nelts; i++, pair++) {
-        const char *name = clean_name(r->pool, pair->key);
-
-        to = fcgi_put_pair(to, name, strlen(name), pair->val,
+        to = fcgi_put_pair(to, pair->key, strlen(pair->key), pair->val,
                            strlen(pair->val));
     }
     return 1;
