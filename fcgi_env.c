@@ -260,6 +260,69 @@ static void adjust(request_rec *r, const char *location, apr_off_t body_len)
     fcgi_param_apply(r, conf->params);
 }
 
+static int has_lower_case(const char *name)
+{
+    while (*name && !apr_islower(*name)) {
+        name++;
+    }
+    return *name != '\0';
+}
+
+/*
+ * Takes away the variables whose names have lower case, as apr_table_entry_t,
+ * while core makes its own: a table knows one name in any case and keeps the
+ * first spelling, so that SetEnv remote_user would leave no REMOTE_USER.
+ */
+static const apr_array_header_t *take_lower_case(request_rec *r)
+{
+    const apr_array_header_t *all = apr_table_elts(r->subprocess_env);
+    apr_array_header_t *taken =
+        apr_array_make(r->pool, 1, sizeof(apr_table_entry_t));
+    int i;
+
+    for (i = 0; i < all->nelts; i++) {
+        const apr_table_entry_t *pair =
+            &APR_ARRAY_IDX(all, i, const apr_table_entry_t);
+
+        if (has_lower_case(pair->key)) {
+            APR_ARRAY_PUSH(taken, apr_table_entry_t) = *pair;
+        }
+    }
+    for (i = 0; i < taken->nelts; i++) {
+        apr_table_unset(r->subprocess_env,
+                        APR_ARRAY_IDX(taken, i, apr_table_entry_t).key);
+    }
+    return taken;
+}
+
+/* Sets a variable whose name nobody has, in any case. */
+static void set_if_new(request_rec *r, const char *name, const char *value)
+{
+    if (!apr_table_get(r->subprocess_env, name)) {
+        apr_table_setn(r->subprocess_env, name, value);
+    }
+}
+
+/* Core's variables, beside those of SetEnv and the like. */
+static void add_cgi_vars(request_rec *r)
+{
+    const apr_array_header_t *lower_case = take_lower_case(r);
+    int i;
+
+    ap_add_common_vars(r);
+    /* PATH_TRANSLATED is a translation (RFC 3875, 4.1.6): no file is looked
+     * for, as core would do */
+    fcgi_origin_translate_only(r, 1);
+    ap_add_cgi_vars(r);
+    fcgi_origin_translate_only(r, 0);
+    for (i = 0; i < lower_case->nelts; i++) {
+        const apr_table_entry_t *pair =
+            &APR_ARRAY_IDX(lower_case, i, const apr_table_entry_t);
+
+        set_if_new(r, pair->key, pair->val);
+    }
+}
+
 /* True if a variable's name is as CGI has it: letters, digits and underscores,
  * and no digit first. */
 static int is_clean(const char *name)
@@ -311,11 +374,8 @@ static const apr_array_header_t *clean_names(request_rec *r)
     for (i = 0; i < odd->nelts; i++) {
         const apr_table_entry_t *pair =
             &APR_ARRAY_IDX(odd, i, const apr_table_entry_t);
-        const char *clean = clean_name(r->pool, pair->key);
 
-        if (!apr_table_get(r->subprocess_env, clean)) {
-            apr_table_setn(r->subprocess_env, clean, pair->val);
-        }
+        set_if_new(r, clean_name(r->pool, pair->key), pair->val);
     }
     return odd;
 }
@@ -380,12 +440,7 @@ int fcgi_env_encode(request_rec *r, const char *location, apr_off_t body_len,
     uint8_t *to;
     int i;
 
-    ap_add_common_vars(r);
-    /* PATH_TRANSLATED is a translation (RFC 3875, 4.1.6): no file is looked
-     * for, as core would do */
-    fcgi_origin_translate_only(r, 1);
-    ap_add_cgi_vars(r);
-    fcgi_origin_translate_only(r, 0);
+    add_cgi_vars(r);
     odd = clean_names(r);
     adjust(r, location, body_len);
 

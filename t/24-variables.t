@@ -389,6 +389,12 @@ SetEnv A_NAME itself
 SetEnv B.NAME dots
 SetEnv B-NAME dashes
 SetEnv no-gzip 1
+SetEnv server_name lower
+SetEnv remote_user lower
+SetEnv script_name lower
+SetEnv Query_String lower
+SetEnv script_filename lower
+SetEnv http_host lower
 SetEnv CONTENT-LENGTH 99
 SetEnv HTTP-TRANSFER-ENCODING chunked
 FcgiParam SEES "%{reqenv:A-NAME}"
@@ -411,15 +417,19 @@ EOC
     my %expected = (
         REMOTE_USER => 'anna', REQUEST_METHOD => 'GET',
         SCRIPT_NAME => '/app', HTTP_HOST => 'localhost',
+        SERVER_NAME => 'localhost', QUERY_STRING => '',
         HTTP_X_NEW => 'new', A_NAME => 'itself', no_gzip => 1,
         SEES => 'dashes', CONTENT_LENGTH => undef,
         HTTP_TRANSFER_ENCODING => undef);
     is($params->{$_}, $expected{$_}, $_) for sort keys %expected;
+    is_deeply(names_with($params, 'lower'), [], 'nothing of SetEnv');
+    like($params->{SCRIPT_FILENAME}, qr{/app$}, 'SCRIPT_FILENAME');
     like($params->{B_NAME}, qr/^(?:dots|dashes)$/, 'one of two odd ones');
     is_deeply([grep { !/^[A-Za-z_][A-Za-z0-9_]*\z/ } sort keys %$params], [],
               'all names can be variables');
-    is(params($server, '/app/x')->{REMOTE_USER}, 'admin',
-       'where nobody else says it, it is what SetEnv says');
+    $params = params($server, '/app/x');
+    is(($params->{remote_user} // '') . ($params->{REMOTE_USER} // ''),
+       'lower', 'where nobody else says it, SetEnv does, once');
     ok($server->wait_for_access(qr{^/app/user 1 dashes$}m),
        'httpd itself still has the names as they are')
         or diag $server->access_log;
