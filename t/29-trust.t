@@ -432,6 +432,9 @@ EOC
         }
     }
     unlike($httpd->error_log, qr/FCGI13/, 'nothing is refused');
+    # what the recipes warn of
+    is(get($httpd, '/' . where('match', 'WordPress') . '/a/post')->status, 500,
+       'DirectoryMatch has no names after a rewrite rule within its folder');
     $httpd->leave;
 };
 
