@@ -63,6 +63,8 @@ my %own = (
     plain => 'SetHandler "fcgi:@RUN@/alice.sock"',
     index => 'SetHandler "fcgi:@RUN@/%{env:POOL}.sock"',
     page => 'SetHandler "fcgi:@RUN@/%{env:POOL}.sock"',
+    status => "<If \"%{HTTP_HOST} == 'bob'\">\nSetHandler fcgi-status\n"
+        . '</If>',
 );
 $own{'page-if'} = $own{'if-variable'};
 
@@ -169,6 +171,7 @@ my %attacks = (
         'page-if', undef, 'p.shtml', {
             'p.shtml' => '<!--#set var="POOL" value="bob" -->'
                 . '<!--#include virtual="i.x" -->' }],
+    'the status page' => ['status', $TO_BOB . $RULE, 'go'],
     'SetHandler' => ['plain', 'SetHandler fcgi:@RUN@/bob.sock', 'i.x'],
     'SetHandler by name' => ['plain', 'SetHandler fcgi:bob', 'i.x'],
     'AddHandler' => [
@@ -435,6 +438,39 @@ EOC
     # what the recipes warn of
     is(get($httpd, '/' . where('match', 'WordPress') . '/a/post')->status, 500,
        'DirectoryMatch has no names after a rewrite rule within its folder');
+    $httpd->leave;
+};
+
+subtest 'in every version of HTTP' => sub {
+    my %table = (attack => ['host', $TO_BOB . $RULE, 'go'],
+                 site => ['host', @{ $sites{WordPress} }]);
+    my $httpd = Httpd->start(
+        modules => \@MODULES, vars => { RUN => $run }, http2 => 1,
+        files => files_of(\%table), config => sections(\%own) . $SERVER
+            . "FcgiBackend bob \@RUN@/bob.sock\n");
+    my %url = map { ($_ => '/' . where('host', $_) . '/' . $table{$_}[2]) }
+        keys %table;
+    my $before = $app{bob}->connections;
+    for my $name (sort keys %url) {
+        my $expected = $name eq 'site' ? 200 : 500;
+        for my $version (qw(--http1.0 --http1.1 --http2-prior-knowledge)) {
+            my $answer = Client::curl($version, '-H', 'Host: alice',
+                'http://127.0.0.1:' . $httpd->port . $url{$name});
+            is($answer->{status}, $expected, "$name $version")
+                or diag explain $answer;
+            like($answer->{body}, qr/^alice/, 'alice answers')
+                if $name eq 'site';
+        }
+    }
+    # one after the other on one connection: what is kept of a request is
+    # not the next one's
+    my $client = Client->connect($httpd->port);
+    for my $name (qw(site site attack)) { # which ends it
+        $client->send("GET $url{$name} HTTP/1.1\r\nHost: alice\r\n\r\n");
+        is($client->read_response->status, $name eq 'site' ? 200 : 500,
+           "$name on one connection");
+    }
+    is($app{bob}->connections, $before, 'nobody connects to bob');
     $httpd->leave;
 };
 
