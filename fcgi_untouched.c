@@ -384,9 +384,11 @@ request_rec *fcgi_untouched_make(request_rec *r, apr_pool_t *pool)
     if (!copy->subprocess_env) {
         return NULL;
     }
-    /* mod_setenvif's first call is for the server, its second for sections */
-    return (copy->main || post_read_request_of(copy, SETENVIF)) && map(copy)
-                   && (copy->main || header_parser_of(copy, SETENVIF))
+    /* mod_setenvif's first call is for the server, its second for sections;
+     * a subrequest has them of the page */
+    return ((r->main && !r->prev) || post_read_request_of(copy, SETENVIF))
+                   && map(copy)
+                   && (r->main || header_parser_of(copy, SETENVIF))
                    && find_handler(copy)
                ? copy
                : NULL;

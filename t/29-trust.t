@@ -369,6 +369,8 @@ my %sites = (
     MultiViews => ["Options +MultiViews\nAddType text/html .x", 'i'],
     include => [$SSI, 'p.shtml', {
         'p.shtml' => '<!--#include virtual="i.x" -->' }],
+    'include, then a rule' => [$SSI . $RULE, 'p.shtml', {
+        'p.shtml' => '<!--#include virtual="go" -->' }],
     'a link' => ['Options +FollowSymLinks', 'link.x'],
     'its own words again' => [
         "<Files i.x>\nSetHandler fcgi:\@RUN@/alice.sock\n</Files>", 'i.x'],
@@ -380,14 +382,15 @@ my %sites = (
 my %not = (
     # rules of a .htaccess file stand in place of those of sections; and none
     # is looked at after END
-    rules => qr/^(?:WordPress|a rule|SetEnv|RequestHeader)/,
+    rules => qr/^(?:WordPress|a rule|SetEnv|RequestHeader|include, then)/,
     'server-rule' => qr/^(?:a rule|MultiViews)/,
     # a type of its own; and a script after which no PATH_INFO may come
     'add-type' => qr/^(?:MultiViews|Action)$/,
     # within a folder httpd does not look at a DirectoryMatch again
-    match => qr/^(?:WordPress|a rule|SetEnv|RequestHeader|ErrorD|its own)/,
+    match => qr/^(?:WordPress|a\ rule|SetEnv|RequestHeader|ErrorD|its\ own
+                    |include,\ then)/x,
     # variables are made of the URL of the client, and of redirects
-    'uri-pool' => qr/^(?:Dir|Fallback|MultiViews|include)/,
+    'uri-pool' => qr/^(?:Dir|Fallback|MultiViews|include$)/,
     # an include has those of the page's section
     'section-pool' => qr/^include/,
 );
@@ -600,7 +603,8 @@ subtest 'FcgiAllow with names' => sub {
         }
     }
     my $httpd = Httpd->start(
-        files => \%files, vars => { RUN => $run }, config => $config . <<"EOC");
+        files => \%files, vars => { RUN => $run },
+        config => $config . <<"EOC");
 FcgiBackend bob \@RUN@/bob.sock
 FcgiBackend alice \@RUN@/alice.sock
 FcgiBackend $home/bob/php.sock
@@ -618,7 +622,8 @@ EOC
             "FcgiBackend bob 127.0.0.1:1\nFcgiAllow $words");
         isnt($status, 0, "FcgiAllow $words");
         like($output, qr/FCGI20:\ Syntax\ error\ on\ line\ \d+\ of\ \S+:
-             \ FcgiAllow\ .*\ is\ neither\ the\ pattern\ of\ an\ absolute\ path\ nor\ of
+             \ FcgiAllow\ .*\ is\ neither\ the\ pattern\ of\ an\ absolute
+             \ path\ nor\ of
              \ host:port,\ and\ there\ is\ no\ FcgiBackend\ of\ that\ name/x,
              'file and line, and why');
     }
