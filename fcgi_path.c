@@ -40,6 +40,7 @@ const char *fcgi_path_real_folder(apr_pool_t *pool, const char *path)
                : NULL;
 }
 
+#ifdef O_PATH
 /* Where a link of /proc leads; NULL if there is no /proc. */
 static const char *read_link(apr_pool_t *pool, const char *link)
 {
@@ -50,6 +51,7 @@ static const char *read_link(apr_pool_t *pool, const char *link)
                ? apr_pstrmemdup(pool, path, (apr_size_t)len)
                : NULL;
 }
+#endif
 
 /* Without O_PATH, or without /proc. */
 static apr_status_t only_follow(apr_pool_t *pool, const char *path,
