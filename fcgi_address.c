@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #include <apr_file_info.h>
+#include <apr_fnmatch.h>
 #include <apr_lib.h>
 #include <apr_strings.h>
 #include <apr_thread_cond.h>
@@ -193,6 +194,20 @@ const char *fcgi_address_parse(apr_pool_t *pool, const char *handler,
         *address = parsed;
     }
     return problem;
+}
+
+int fcgi_address_matches(const apr_array_header_t *patterns, const char *text)
+{
+    int i;
+
+    for (i = 0; i < patterns->nelts; i++) {
+        if (apr_fnmatch(APR_ARRAY_IDX(patterns, i, const char *), text,
+                        APR_FNM_PATHNAME | APR_FNM_PERIOD)
+            == APR_SUCCESS) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 void fcgi_address_remember(fcgi_address *address, apr_pool_t *pool,

@@ -10,6 +10,7 @@
 
 #include <apr_network_io.h>
 #include <apr_pools.h>
+#include <apr_tables.h>
 
 #include "fcgi_clock.h"
 
@@ -32,6 +33,9 @@ typedef struct fcgi_address {
     const char *host; /* TCP: a name or a number, IPv6 without brackets */
     apr_port_t port;  /* TCP: 1 to 65535 */
     fcgi_resolved *resolved; /* NULL: what a name is is not remembered */
+    const apr_array_header_t *admitted; /* patterns, one of which must match
+                                         * what path is with all links
+                                         * followed; NULL: it may be any */
 } fcgi_address;
 
 /* True if a handler name is meant for us. handler may be NULL. */
@@ -48,6 +52,10 @@ int fcgi_address_is_ours(const char *handler);
  */
 const char *fcgi_address_parse(apr_pool_t *pool, const char *handler,
                                fcgi_address **address);
+
+/* True if one of patterns, of const char *, matches a path or host:port; a *
+ * matches no slash. */
+int fcgi_address_matches(const apr_array_header_t *patterns, const char *text);
 
 /* Remembers from now on for ttl microseconds what a host name is. The address
  * and pool live as long as the process, or the configuration. */

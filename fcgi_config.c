@@ -12,7 +12,8 @@
 #include <ap_expr.h>
 #include <http_core.h>
 
-#include "fcgi_known.h"
+#include "fcgi_allow.h"
+#include "fcgi_declare.h"
 #include "fcgi_log.h"
 #include "fcgi_param.h"
 #include "fcgi_stderr.h"
@@ -282,64 +283,14 @@ int fcgi_config_any_virtual(void)
     return any_virtual;
 }
 
-/* A pattern as addresses are named: host names in lower case, and the
- * brackets of an IPv6 address are no set of characters. */
-static const char *normal_pattern(apr_pool_t *pool, const char *text)
-{
-    const char *end;
-    char *copy;
-
-    if (fcgi_address_is_ours(text)) {
-        text += sizeof(FCGI_HANDLER_PREFIX) - 1;
-    }
-    if (!strncasecmp(text, "unix:", 5)) {
-        text += 5;
-    }
-    else if (!strncmp(text, "//", 2)) {
-        text += 2;
-    }
-    copy = apr_pstrdup(pool, text);
-    if (text[0] != '/') {
-        ap_str_tolower(copy);
-    }
-    end = copy[0] == '[' ? strstr(copy, "]:") : NULL;
-    return end ? apr_psprintf(pool, "\\[%.*s\\%s", (int)(end - copy - 1),
-                              copy + 1, end)
-               : copy;
-}
-
-/* Sets patterns of addresses, in place of those of the enclosing section;
- * None leaves none. */
+/* Sets what .htaccess files may name, in place of what the enclosing section
+ * says. */
 static const char *set_allow(cmd_parms *cmd, void *conf, int argc,
                              char *const argv[])
 {
     fcgi_dir_config *dir = conf;
-    apr_array_header_t *allow =
-        apr_array_make(cmd->pool, argc, sizeof(const char *));
-    int i;
 
-    if (!argc) {
-        return apr_psprintf(cmd->pool,
-                            "%s: write patterns of addresses, like "
-                            "/run/php/*.sock or 127.0.0.1:*, or None",
-                            cmd->cmd->name);
-    }
-    for (i = 0; i < argc; i++) {
-        const char *pattern = normal_pattern(cmd->pool, argv[i]);
-
-        if (!strcasecmp(pattern, "none") && argc == 1) {
-            break;
-        }
-        if (pattern[0] != '/' && !strchr(pattern, ':')) {
-            return apr_psprintf(cmd->pool,
-                                "%s: '%s' is neither the pattern of an "
-                                "absolute path nor of host:port",
-                                cmd->cmd->name, argv[i]);
-        }
-        APR_ARRAY_PUSH(allow, const char *) = pattern;
-    }
-    dir->allow = allow;
-    return NULL;
+    return fcgi_allow_parse(cmd, argc, argv, &dir->allow);
 }
 
 static const char *add_param(cmd_parms *cmd, void *conf, const char *name,
@@ -466,7 +417,7 @@ static const char *add_stderr_level(cmd_parms *cmd, void *conf,
 #define IN_SERVER_AND_SECTIONS (RSRC_CONF | ACCESS_CONF)
 
 const command_rec fcgi_config_commands[] = {
-    AP_INIT_TAKE_ARGV("FcgiBackend", fcgi_known_declare, NULL, RSRC_CONF,
+    AP_INIT_TAKE_ARGV("FcgiBackend", fcgi_declare, NULL, RSRC_CONF,
                       "[name] address [key=value...]: an application, and "
                       "how many connections it gets (max, queue, "
                       "queue-timeout, keepalive, idle, requests, ttl)"),
@@ -522,8 +473,9 @@ const command_rec fcgi_config_commands[] = {
                   "URL below a Location; Auto (default), a regular file, or "
                   "below a Location any URL that is none"),
     AP_INIT_TAKE_ARGV("FcgiAllow", set_allow, NULL, IN_SERVER_AND_SECTIONS,
-                      "patterns of addresses that .htaccess files may name, "
-                      "beside those of the server's configuration"),
+                      "what .htaccess files may name: patterns of addresses, "
+                      "names of FcgiBackend, Configured (all that the "
+                      "server's configuration names), or None (default)"),
     AP_INIT_TAKE123("FcgiParam", add_param, NULL, OR_FILEINFO,
                     "[!]NAME [value] [expr=condition]: a variable that is set "
                     "or taken away after all others are made"),

@@ -2,7 +2,7 @@
 
 /*
  * fcgi_config.h - the directives of a directory, their defaults and merging.
- * Knows no sockets and runs no request; FcgiBackend is fcgi_known.c's.
+ * Knows no sockets and runs no request; FcgiBackend is fcgi_declare's.
  */
 #ifndef FCGI_CONFIG_H
 #define FCGI_CONFIG_H
@@ -44,7 +44,7 @@ typedef struct fcgi_dir_config {
 
     /* NULL: unset */
     const apr_array_header_t *error_codes;  /* of int; empty: all errors */
-    const apr_array_header_t *allow;        /* of const char *: patterns */
+    const struct fcgi_allow *allow;         /* what .htaccess may name */
     const apr_array_header_t *params;       /* of fcgi_param */
     const apr_array_header_t *sendfile;     /* of const char *: folders */
     const apr_array_header_t *stderr_rules; /* of fcgi_stderr_rule */

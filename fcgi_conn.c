@@ -18,6 +18,8 @@
 #include <apr_portable.h>
 #include <apr_strings.h>
 
+#include "fcgi_path.h"
+
 /* Addresses of one host name that are tried; more are left alone. */
 #define MAX_ADDRESSES 16
 
@@ -110,6 +112,9 @@ static const char *explain_path(apr_pool_t *pool, const char *path,
     if (APR_STATUS_IS_ENOENT(rv)) {
         return "the socket does not exist; is the application running?";
     }
+    if (APR_STATUS_IS_EBADPATH(rv)) {
+        return "FcgiAllow does not admit where the path leads now";
+    }
     return "cannot connect; is the application running?";
 }
 
@@ -129,6 +134,32 @@ static apr_status_t try_path(fcgi_conn *conn, apr_sockaddr_t *address,
     if (rv != APR_SUCCESS) {
         apr_socket_close(conn->socket);
     }
+    return rv;
+}
+
+/* Connects to what a path leads to now, and to nothing else, if that may be
+ * connected to: whoever owns a link may turn it at any moment. */
+static apr_status_t try_admitted(fcgi_conn *conn, const fcgi_address *address,
+                                 apr_interval_time_t timeout)
+{
+    apr_sockaddr_t *held_address;
+    fcgi_held held;
+    apr_status_t rv = fcgi_path_hold(conn->pool, address->path, &held);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (!fcgi_address_matches(address->admitted, held.real)) {
+        rv = APR_EBADPATH;
+    }
+    if (rv == APR_SUCCESS) {
+        rv = apr_sockaddr_info_get(&held_address, held.name, APR_UNIX, 0, 0,
+                                   conn->pool);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = try_path(conn, held_address, timeout);
+    }
+    fcgi_path_let_go(&held);
     return rv;
 }
 
@@ -196,8 +227,9 @@ apr_status_t fcgi_conn_open(fcgi_conn *conn, const fcgi_address *address,
         fail(result, FCGI_PHASE_RESOLVE, rv, "the host name does not resolve");
         return rv;
     }
-    rv = address->path ? try_path(conn, first, timeout)
-                       : try_hosts(conn, first, timeout);
+    rv = !address->path      ? try_hosts(conn, first, timeout)
+         : address->admitted ? try_admitted(conn, address, timeout)
+                             : try_path(conn, first, timeout);
     if (rv != APR_SUCCESS) {
         fcgi_address_doubt(address);
         fail(result, FCGI_PHASE_CONNECT, rv,

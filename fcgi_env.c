@@ -319,22 +319,87 @@ static void adjust(request_rec *r, const char *location, apr_off_t body_len)
     keep_path_info(r);
 }
 
-/* A variable's name as CGI has it: letters, digits and underscores, and no
- * digit first; the same that core does for CGI scripts. */
-static const char *clean_name(apr_pool_t *pool, const char *name)
+static int has_lower_case(const char *name)
 {
-    const char *from = name;
-    char *clean, *to;
+    while (*name && !apr_islower(*name)) {
+        name++;
+    }
+    return *name != '\0';
+}
 
-    if (!apr_isdigit(*from)) {
-        while (apr_isalnum(*from) || *from == '_') {
-            from++;
-        }
-        if (!*from) {
-            return name;
+/*
+ * Takes away the variables whose names have lower case, as apr_table_entry_t,
+ * while core makes its own: a table knows one name in any case and keeps the
+ * first spelling, so that SetEnv remote_user would leave no REMOTE_USER.
+ */
+static const apr_array_header_t *take_lower_case(request_rec *r)
+{
+    const apr_array_header_t *all = apr_table_elts(r->subprocess_env);
+    apr_array_header_t *taken =
+        apr_array_make(r->pool, 1, sizeof(apr_table_entry_t));
+    int i;
+
+    for (i = 0; i < all->nelts; i++) {
+        const apr_table_entry_t *pair =
+            &APR_ARRAY_IDX(all, i, const apr_table_entry_t);
+
+        if (has_lower_case(pair->key)) {
+            APR_ARRAY_PUSH(taken, apr_table_entry_t) = *pair;
         }
     }
-    clean = apr_pstrdup(pool, name);
+    for (i = 0; i < taken->nelts; i++) {
+        apr_table_unset(r->subprocess_env,
+                        APR_ARRAY_IDX(taken, i, apr_table_entry_t).key);
+    }
+    return taken;
+}
+
+/* Sets a variable whose name nobody has, in any case. */
+static void set_if_new(request_rec *r, const char *name, const char *value)
+{
+    if (!apr_table_get(r->subprocess_env, name)) {
+        apr_table_setn(r->subprocess_env, name, value);
+    }
+}
+
+/* Core's variables, beside those of SetEnv and the like. */
+static void add_cgi_vars(request_rec *r)
+{
+    const apr_array_header_t *lower_case = take_lower_case(r);
+    int i;
+
+    ap_add_common_vars(r);
+    /* PATH_TRANSLATED is a translation (RFC 3875, 4.1.6): no file is looked
+     * for, as core would do */
+    fcgi_origin_translate_only(r, 1);
+    ap_add_cgi_vars(r);
+    fcgi_origin_translate_only(r, 0);
+    for (i = 0; i < lower_case->nelts; i++) {
+        const apr_table_entry_t *pair =
+            &APR_ARRAY_IDX(lower_case, i, const apr_table_entry_t);
+
+        set_if_new(r, pair->key, pair->val);
+    }
+}
+
+/* True if a variable's name is as CGI has it: letters, digits and underscores,
+ * and no digit first. */
+static int is_clean(const char *name)
+{
+    if (apr_isdigit(*name)) {
+        return 0;
+    }
+    while (apr_isalnum(*name) || *name == '_') {
+        name++;
+    }
+    return !*name;
+}
+
+/* Such a name made of another, as core does it for CGI scripts. */
+static const char *clean_name(apr_pool_t *pool, const char *name)
+{
+    char *clean = apr_pstrdup(pool, name), *to;
+
     for (to = clean; *to; to++) {
         if (!apr_isalnum(*to) || (to == clean && apr_isdigit(*to))) {
             *to = '_';
@@ -343,16 +408,80 @@ static const char *clean_name(apr_pool_t *pool, const char *name)
     return clean;
 }
 
+/*
+ * Gives variables with odd names (SetEnv no-gzip) clean ones, before
+ * parameters are looked at: so none gets past them by its spelling. Whatever
+ * has the clean name already is not replaced. Returns the odd ones, as
+ * apr_table_entry_t; they stay where they are, as httpd itself reads them,
+ * and are not sent.
+ */
+static const apr_array_header_t *clean_names(request_rec *r)
+{
+    const apr_array_header_t *all = apr_table_elts(r->subprocess_env);
+    apr_array_header_t *odd =
+        apr_array_make(r->pool, 1, sizeof(apr_table_entry_t));
+    int i;
+
+    for (i = 0; i < all->nelts; i++) {
+        const apr_table_entry_t *pair =
+            &APR_ARRAY_IDX(all, i, const apr_table_entry_t);
+
+        if (!is_clean(pair->key)) {
+            APR_ARRAY_PUSH(odd, apr_table_entry_t) = *pair;
+        }
+    }
+    for (i = 0; i < odd->nelts; i++) {
+        const apr_table_entry_t *pair =
+            &APR_ARRAY_IDX(odd, i, const apr_table_entry_t);
+
+        set_if_new(r, clean_name(r->pool, pair->key), pair->val);
+    }
+    return odd;
+}
+
+static int is_among(const apr_array_header_t *odd, const char *key)
+{
+    int i = 0;
+
+    while (i < odd->nelts
+           && APR_ARRAY_IDX(odd, i, const apr_table_entry_t).key != key) {
+        i++;
+    }
+    return i < odd->nelts;
+}
+
+/* All variables but the odd ones. */
+static const apr_array_header_t *without_odd_names(
+    request_rec *r, const apr_array_header_t *odd)
+{
+    const apr_array_header_t *all = apr_table_elts(r->subprocess_env);
+    apr_array_header_t *rest;
+    int i;
+
+    if (!odd->nelts) {
+        return all;
+    }
+    rest = apr_array_make(r->pool, all->nelts, sizeof(apr_table_entry_t));
+    for (i = 0; i < all->nelts; i++) {
+        const apr_table_entry_t *pair =
+            &APR_ARRAY_IDX(all, i, const apr_table_entry_t);
+
+        if (!is_among(odd, pair->key)) {
+            APR_ARRAY_PUSH(rest, apr_table_entry_t) = *pair;
+        }
+    }
+    return rest;
+}
+
 /* The bytes all pairs take, or 0 if one is too long. */
-static apr_size_t measure(apr_pool_t *pool, const apr_array_header_t *pairs)
+static apr_size_t measure(const apr_array_header_t *pairs)
 {
     const apr_table_entry_t *pair = (const apr_table_entry_t *)pairs->elts;
     apr_size_t len = 0;
     int i;
 
     for (i = 0; i < pairs->nelts; i++, pair++) {
-        apr_size_t size = fcgi_pair_size(strlen(clean_name(pool, pair->key)),
-                                         strlen(pair->val));
+        apr_size_t size = fcgi_pair_size(strlen(pair->key), strlen(pair->val));
 
         if (!size || len + size < len) {
             return 0;
@@ -365,31 +494,25 @@ static apr_size_t measure(apr_pool_t *pool, const apr_array_header_t *pairs)
 int fcgi_env_encode(request_rec *r, const char *location, apr_off_t body_len,
                     fcgi_params *params)
 {
-    const apr_array_header_t *pairs;
+    const apr_array_header_t *odd, *pairs;
     const apr_table_entry_t *pair;
     uint8_t *to;
     int i;
 
-    ap_add_common_vars(r);
-    /* PATH_TRANSLATED is a translation (RFC 3875, 4.1.6): no file is looked
-     * for, as core would do */
-    fcgi_origin_translate_only(r, 1);
-    ap_add_cgi_vars(r);
-    fcgi_origin_translate_only(r, 0);
+    add_cgi_vars(r);
+    odd = clean_names(r);
     adjust(r, location, body_len);
 
-    pairs = apr_table_elts(r->subprocess_env);
+    pairs = without_odd_names(r, odd);
     pair = (const apr_table_entry_t *)pairs->elts;
-    params->len = measure(r->pool, pairs);
+    params->len = measure(pairs);
     if (!params->len) {
         return 0;
     }
     params->bytes = apr_palloc(r->pool, params->len);
     to = (uint8_t *)params->bytes;
     for (i = 0; i < pairs->nelts; i++, pair++) {
-        const char *name = clean_name(r->pool, pair->key);
-
-        to = fcgi_put_pair(to, name, strlen(name), pair->val,
+        to = fcgi_put_pair(to, pair->key, strlen(pair->key), pair->val,
                            strlen(pair->val));
     }
     return 1;

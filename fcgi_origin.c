@@ -8,15 +8,14 @@
  */
 #include "fcgi_origin.h"
 
-#include <apr_fnmatch.h>
 #include <apr_strings.h>
 
 #include <ap_expr.h>
 #include <http_core.h>
 #include <http_request.h>
 
+#include "fcgi_address.h"
 #include "fcgi_config.h"
-#include "fcgi_known.h"
 #include "fcgi_log.h"
 
 /* What is remembered of a request before others change what expressions look
@@ -24,8 +23,6 @@
 typedef struct remembered {
     const ap_expr_info_t *expr; /* SetHandler's, see fcgi_origin_remember() */
     const char *value;          /* what it gave */
-    apr_table_t *env;           /* as no .htaccess file has changed it, see */
-    apr_table_t *headers;       /* fcgi_origin_save(); NULL: not saved */
     int translate_only;         /* its subrequests */
 } remembered;
 
@@ -73,26 +70,13 @@ int fcgi_origin_remember(request_rec *r)
     return DECLINED;
 }
 
-int fcgi_origin_save(request_rec *r)
-{
-    if (!r->main && fcgi_known_any_dynamic()) {
-        remembered *memory = memory_of(r);
-
-        memory->env = apr_table_copy(r->pool, r->subprocess_env);
-        memory->headers = apr_table_copy(r->pool, r->headers_in);
-    }
-    return DECLINED;
-}
-
-/* r->handler as SetHandler has it, before httpd lower-cased it; NULL if
- * r->handler is not from SetHandler. */
-static const char *set_handler_value(request_rec *r)
+const char *fcgi_origin_exact(request_rec *r)
 {
     const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
     const remembered *memory = memory_of(r);
     const char *value;
 
-    if (!expr) {
+    if (!expr || !r->handler) {
         return NULL;
     }
     /* mod_dir puts the settings of an index file into the request */
@@ -100,130 +84,68 @@ static const char *set_handler_value(request_rec *r)
     return value && !strcasecmp(value, r->handler) ? value : NULL;
 }
 
-/* Where in a section a SetHandler is looked for, beside <If>. */
-typedef enum {
-    WITHOUT_FILES,
-    WITH_FILES
-} depth;
+/* Where in a section a SetHandler is looked for, beside the section itself. */
+enum {
+    IN_FILES = 1,
+    IN_IF = 2
+};
 
 static int section_has(ap_conf_vector_t *section, const ap_expr_info_t *expr,
-                       depth files);
+                       int where);
 
 static int any_section_has(const apr_array_header_t *sections,
-                           const ap_expr_info_t *expr, depth files)
+                           const ap_expr_info_t *expr, int where)
 {
     int i;
 
     for (i = 0; sections && i < sections->nelts; i++) {
         if (section_has(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *), expr,
-                        files)) {
+                        where)) {
             return 1;
         }
     }
     return 0;
 }
 
-/* True if this SetHandler stands in a section, or in an <If> inside it, or
- * WITH_FILES in a <Files>. */
+/* True if this SetHandler stands in a section, or in a <Files> or an <If>
+ * inside it. */
 static int section_has(ap_conf_vector_t *section, const ap_expr_info_t *expr,
-                       depth files)
+                       int where)
 {
     const core_dir_config *core = ap_get_core_module_config(section);
 
     return core
            && (core->expr_handler == expr
-               || any_section_has(core->sec_if, expr, files)
-               || (files == WITH_FILES
-                   && any_section_has(core->sec_file, expr, files)));
-}
-
-static request_rec *outermost(request_rec *r)
-{
-    while (r->main) {
-        r = r->main;
-    }
-    return r;
-}
-
-/*
- * True if a SetHandler gives that value also where no .htaccess file has a
- * part in it: with the variables and header fields the main request had
- * before any directive of such a file was carried out.
- */
-static int gives_untouched(request_rec *r, const ap_expr_info_t *expr,
-                           const char *value)
-{
-    const remembered *memory = memory_of(outermost(r));
-    apr_table_t *env = r->subprocess_env, *headers = r->headers_in;
-    const char *untouched;
-
-    if (!memory->env) {
-        return 0;
-    }
-    r->subprocess_env = memory->env;
-    r->headers_in = memory->headers;
-    untouched = evaluate(r, expr);
-    r->subprocess_env = env;
-    r->headers_in = headers;
-    return untouched && !strcmp(untouched, value);
+               || ((where & IN_IF)
+                   && any_section_has(core->sec_if, expr, where))
+               || ((where & IN_FILES)
+                   && any_section_has(core->sec_file, expr, where)));
 }
 
 /* True if this SetHandler stands in the server's own configuration, and not
  * in a .htaccess file. */
-static int is_servers_own(const request_rec *r, const ap_expr_info_t *expr)
+static int stands_in_server(const request_rec *r, const ap_expr_info_t *expr,
+                            int where)
 {
     const core_server_config *server =
         ap_get_core_module_config(r->server->module_config);
 
-    return section_has(r->server->lookup_defaults, expr, WITH_FILES)
-           || any_section_has(server->sec_dir, expr, WITH_FILES)
-           || any_section_has(server->sec_url, expr, WITH_FILES);
+    return section_has(r->server->lookup_defaults, expr, where)
+           || any_section_has(server->sec_dir, expr, where)
+           || any_section_has(server->sec_url, expr, where);
 }
 
 int fcgi_origin_is_servers_own(request_rec *r)
 {
-    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
-    const char *value = set_handler_value(r);
-
-    /* without any variables nobody can have a part in the value */
-    return value && is_servers_own(r, expr)
-           && (!fcgi_known_any_dynamic() || gives_untouched(r, expr, value));
+    return fcgi_origin_exact(r)
+           && stands_in_server(r, set_handler_of(r->per_dir_config),
+                               IN_FILES | IN_IF);
 }
 
-/* True if FcgiAllow admits an address; what its patterns are matched with is
- * the address's name without "fcgi:". A * does not match a slash. */
-static int is_allowed(request_rec *r, const fcgi_address *address)
+int fcgi_origin_is_fixed(request_rec *r)
 {
-    const apr_array_header_t *allow = fcgi_config_settings(r)->allow;
-    const char *text = address->name + sizeof(FCGI_HANDLER_PREFIX) - 1;
-    int i;
-
-    for (i = 0; allow && i < allow->nelts; i++) {
-        if (apr_fnmatch(APR_ARRAY_IDX(allow, i, const char *), text,
-                        APR_FNM_PATHNAME | APR_FNM_PERIOD)
-            == APR_SUCCESS) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-const char *fcgi_origin_backend(request_rec *r, const fcgi_backend **backend)
-{
-    const char *exact = set_handler_value(r);
-    fcgi_address *address = NULL;
-    const char *problem =
-        fcgi_known_find(r->pool, r->handler, exact, backend, &address);
-
-    if (problem || *backend) {
-        return problem;
-    }
-    if (!is_allowed(r, address) && !fcgi_origin_is_servers_own(r)) {
-        return "refused, as neither the server's own configuration names this "
-               "address nor FcgiAllow admits it";
-    }
-    *backend = fcgi_known_make(r->pool, address);
-    return NULL;
+    return fcgi_origin_exact(r)
+           && stands_in_server(r, set_handler_of(r->per_dir_config), IN_FILES);
 }
 
 /* The path of a Location section that holds for r, as a script's name. */
@@ -250,19 +172,18 @@ const char *fcgi_origin_location(request_rec *r)
     const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
     int i;
 
-    if (!expr || !set_handler_value(r)) {
+    if (!expr || !fcgi_origin_exact(r)) {
         return NULL;
     }
     for (i = 0; i < server->sec_url->nelts; i++) {
         ap_conf_vector_t *section =
             APR_ARRAY_IDX(server->sec_url, i, ap_conf_vector_t *);
 
-        if (section_has(section, expr, WITHOUT_FILES)) {
+        if (section_has(section, expr, IN_IF)) {
             return location_path(r, section);
         }
     }
-    return section_has(r->server->lookup_defaults, expr, WITHOUT_FILES) ? ""
-                                                                        : NULL;
+    return section_has(r->server->lookup_defaults, expr, IN_IF) ? "" : NULL;
 }
 
 /* True if this SetHandler stands in an <If> of one of these sections. */
@@ -276,7 +197,7 @@ static int any_if_has(const apr_array_header_t *sections,
             APR_ARRAY_IDX(sections, i, ap_conf_vector_t *));
 
         if (core
-            && (any_section_has(core->sec_if, expr, WITH_FILES)
+            && (any_section_has(core->sec_if, expr, IN_FILES | IN_IF)
                 || any_if_has(core->sec_file, expr))) {
             return 1;
         }
@@ -292,16 +213,17 @@ fcgi_origin_kind fcgi_origin_of(request_rec *r)
         ap_get_core_module_config(r->server->lookup_defaults);
     const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
 
-    if (!set_handler_value(r)) {
+    if (!fcgi_origin_exact(r)) {
         return apr_table_get(r->notes,
                              "rewrite-forced-handler") /* mod_rewrite's */
                    ? FCGI_ORIGIN_URL
                    : FCGI_ORIGIN_NAME;
     }
     if (fcgi_origin_location(r)
-        || any_section_has(outer->sec_if, expr, WITH_FILES)
+        || any_section_has(outer->sec_if, expr, IN_FILES | IN_IF)
         || any_if_has(outer->sec_file, expr)
-        || any_if_has(server->sec_dir, expr) || !is_servers_own(r, expr)) {
+        || any_if_has(server->sec_dir, expr)
+        || !fcgi_origin_is_servers_own(r)) {
         return FCGI_ORIGIN_URL;
     }
     return FCGI_ORIGIN_FILE;

@@ -2,16 +2,13 @@
 
 /*
  * fcgi_origin.h - where a request's handler comes from: what was written, in
- * which section, by whom; and so which backend it means, below which URL, and
- * whether it may be trusted with an address. Reads core's settings; knows no
- * sockets.
+ * which section, and so below which URL. Reads core's settings; what that
+ * permits is fcgi_trust's business.
  */
 #ifndef FCGI_ORIGIN_H
 #define FCGI_ORIGIN_H
 
 #include <httpd.h>
-
-#include "fcgi_backend.h"
 
 /* What decided that a request's handler is ours. */
 typedef enum {
@@ -20,10 +17,6 @@ typedef enum {
     FCGI_ORIGIN_NAME, /* AddHandler: a name's extensions */
     FCGI_ORIGIN_FILE  /* a SetHandler of a Directory or Files section */
 } fcgi_origin_kind;
-
-/* A post_perdir_config hook: saves what expressions look at, before any
- * directive of a .htaccess file is carried out. */
-int fcgi_origin_save(request_rec *r);
 
 /*
  * A fixups hook, to run right after core's: remembers what SetHandler's
@@ -42,18 +35,17 @@ int fcgi_origin_map(request_rec *r);
  * said that they do no more. */
 void fcgi_origin_translate_only(request_rec *r, int only);
 
-/*
- * The backend that r->handler, a handler of ours, means. An address that the
- * server's own configuration does not name is refused, unless a SetHandler of
- * that configuration made it without the help of a .htaccess file, or
- * FcgiAllow admits it. Returns NULL, or a
- * sentence that says what is wrong.
- */
-const char *fcgi_origin_backend(request_rec *r, const fcgi_backend **backend);
+/* r->handler as SetHandler has it, before httpd lower-cased it; NULL if
+ * r->handler is not from SetHandler. */
+const char *fcgi_origin_exact(request_rec *r);
 
-/* True if r->handler is what a SetHandler of the server's own configuration
- * says, without the help of a .htaccess file, AddHandler or mod_rewrite. */
+/* True if r->handler is what a SetHandler says that stands in the server's own
+ * configuration; what its expression and the <If> around it look at may still
+ * be a .htaccess file's. */
 int fcgi_origin_is_servers_own(request_rec *r);
+
+/* The same, if it stands in no <If>. */
+int fcgi_origin_is_fixed(request_rec *r);
 
 /* What decided that r->handler is ours. */
 fcgi_origin_kind fcgi_origin_of(request_rec *r);

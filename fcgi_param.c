@@ -27,6 +27,12 @@ static int is_name(const char *text)
     return !*text;
 }
 
+/* Only then a directive's memory lasts no longer than its reading. */
+static int is_in_htaccess(const cmd_parms *cmd)
+{
+    return cmd->pool == cmd->temp_pool;
+}
+
 /* Parses an expression. In a .htaccess file it must not reach what a request
  * could not. What the application says of Vary is its own affair. */
 static const char *parse_expr(cmd_parms *cmd, const char *text,
@@ -35,7 +41,7 @@ static const char *parse_expr(cmd_parms *cmd, const char *text,
     const char *error = NULL;
 
     flags |= AP_EXPR_FLAG_DONT_VARY;
-    if (cmd->pool == cmd->temp_pool) {
+    if (is_in_htaccess(cmd)) {
         flags |= AP_EXPR_FLAG_RESTRICTED;
 #ifdef AP_EXPR_FLAG_RESTRICTED_FILE_FUNC
         flags |= AP_EXPR_FLAG_RESTRICTED_FILE_FUNC;
@@ -87,6 +93,7 @@ const char *fcgi_param_parse(cmd_parms *cmd, const char *name,
     param->name = apr_pstrdup(cmd->pool, name + unset);
     param->value = NULL;
     param->condition = NULL;
+    param->in_htaccess = is_in_htaccess(cmd);
     if ((condition && !is_condition(condition)) || (unset && third)
         || (!unset && !value)) {
         problem = "write NAME value, or !NAME, and then expr=condition if it "
@@ -118,19 +125,34 @@ static void apply(request_rec *r, const fcgi_param *param)
                                        "%s",
                       param->name, error);
     }
-    else if (param->value) {
-        apr_table_setn(r->subprocess_env, param->name, value);
-    }
     else {
+        /* a table keeps the spelling of what it had: SetEnv php_value would
+         * make that of PHP_VALUE */
         apr_table_unset(r->subprocess_env, param->name);
+        if (param->value) {
+            apr_table_setn(r->subprocess_env, param->name, value);
+        }
+    }
+}
+
+static void apply_of(request_rec *r, const apr_array_header_t *params,
+                     int in_htaccess)
+{
+    int i;
+
+    for (i = 0; i < params->nelts; i++) {
+        const fcgi_param *param = &APR_ARRAY_IDX(params, i, const fcgi_param);
+
+        if (param->in_htaccess == in_htaccess) {
+            apply(r, param);
+        }
     }
 }
 
 void fcgi_param_apply(request_rec *r, const apr_array_header_t *params)
 {
-    int i;
-
-    for (i = 0; params && i < params->nelts; i++) {
-        apply(r, &APR_ARRAY_IDX(params, i, const fcgi_param));
+    if (params) {
+        apply_of(r, params, 1);
+        apply_of(r, params, 0);
     }
 }

@@ -15,6 +15,7 @@ typedef struct fcgi_param {
     const char *name;
     const ap_expr_info_t *value;     /* NULL: the variable is taken away */
     const ap_expr_info_t *condition; /* NULL: always */
+    int in_htaccess;                 /* it stands in a .htaccess file */
 } fcgi_param;
 
 /*
@@ -26,8 +27,12 @@ const char *fcgi_param_parse(cmd_parms *cmd, const char *name,
                              const char *second, const char *third,
                              apr_array_header_t *params);
 
-/* Does what params say, in their order, to r->subprocess_env. A variable
- * whose expression fails is left as it is, and a line in the log says so. */
+/*
+ * Does what params say to r->subprocess_env: first those of .htaccess files,
+ * so that the server's own have the last word in whatever section either
+ * stands, and each in their order. A variable whose expression fails is left
+ * as it is, and a line in the log says so.
+ */
 void fcgi_param_apply(request_rec *r, const apr_array_header_t *params);
 
 #endif

@@ -16,6 +16,7 @@
 #include <unixd.h>
 #include <util_mutex.h>
 
+#include "fcgi_declare.h"
 #include "fcgi_idle.h"
 #include "fcgi_known.h"
 #include "fcgi_log.h"
@@ -164,7 +165,7 @@ int fcgi_startup_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                                       "Mutex " MUTEX_TYPE " needs)");
         return HTTP_INTERNAL_SERVER_ERROR;
     }
-    fcgi_known_log(s);
+    fcgi_declare_log(s);
     return OK;
 }
 

@@ -20,6 +20,7 @@
 #include "fcgi_origin.h"
 #include "fcgi_page.h"
 #include "fcgi_report.h"
+#include "fcgi_trust.h"
 
 APLOG_USE_MODULE(fastcgi_handler);
 
@@ -93,7 +94,7 @@ int fcgi_status_handler(request_rec *r)
     if (!r->handler || strcmp(r->handler, STATUS_HANDLER)) {
         return DECLINED;
     }
-    if (!fcgi_origin_is_servers_own(r)) {
+    if (!fcgi_origin_is_servers_own(r) || !fcgi_trust_is_servers_own(r)) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       FCGI_LOGNO("13") "handler '%s': refused, as it is not "
                                        "from a SetHandler of the server's "

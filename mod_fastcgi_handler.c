@@ -6,7 +6,7 @@
  * outcome into an HTTP status and a log line.
  *
  * Start at fastcgi_handler(). Who does what: fcgi_config (directives),
- * fcgi_known (the backends named there), fcgi_origin (which of them a request
+ * fcgi_known (the backends named there), fcgi_trust (which of them a request
  * means, and whether it may), fcgi_backend (getting a connection),
  * fcgi_env (variables), fcgi_exchange (one request on one connection),
  * fcgi_driver (waiting), fcgi_response (the answer), fcgi_record (the bytes),
@@ -28,10 +28,11 @@
 #include "fcgi_body.h"
 #include "fcgi_clock.h"
 #include "fcgi_config.h"
+#include "fcgi_conftree.h"
+#include "fcgi_declare.h"
 #include "fcgi_driver.h"
 #include "fcgi_env.h"
 #include "fcgi_exchange.h"
-#include "fcgi_known.h"
 #include "fcgi_log.h"
 #include "fcgi_origin.h"
 #include "fcgi_outcome.h"
@@ -39,6 +40,8 @@
 #include "fcgi_replace.h"
 #include "fcgi_startup.h"
 #include "fcgi_status.h"
+#include "fcgi_trust.h"
+#include "fcgi_untouched.h"
 
 /* Access logs show a client that left as nginx's do; httpd has no status. */
 #define STATUS_CLIENT_GONE 499
@@ -423,7 +426,7 @@ static int fastcgi_handler(request_rec *r)
     if (!fcgi_address_is_ours(r->handler)) {
         return DECLINED;
     }
-    why = fcgi_origin_backend(r, &backend);
+    why = fcgi_trust_backend(r, &backend);
     if (why) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       FCGI_LOGNO("13") "handler '%s': %s", r->handler, why);
@@ -498,15 +501,25 @@ static void register_hooks(apr_pool_t *pool)
     (void)pool;
     ap_hook_pre_config(fcgi_startup_begin, NULL, NULL, APR_HOOK_MIDDLE);
     /* when the configuration is read, also for configtest */
-    ap_hook_check_config(fcgi_known_check, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_check_config(fcgi_conftree_check, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_check_config(fcgi_declare_complete, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_check_config(fcgi_config_complete, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_config(fcgi_startup_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(fcgi_startup_child, NULL, NULL, APR_HOOK_MIDDLE);
     /* before core looks for a file */
     ap_hook_map_to_storage(fcgi_origin_map, NULL, NULL, APR_HOOK_FIRST);
-    /* after the walks, before .htaccess files have an effect */
-    ap_hook_post_perdir_config(fcgi_origin_save, NULL, NULL,
+    /* what a request is before .htaccess files have a part in it: when all is
+     * known of the client, before rules change the URL, after the walks */
+    ap_hook_pre_config(fcgi_untouched_start, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_read_request(fcgi_untouched_save, NULL, NULL,
+                              APR_HOOK_REALLY_LAST);
+    ap_hook_translate_name(fcgi_untouched_save_url, NULL, NULL,
+                           APR_HOOK_REALLY_FIRST);
+    ap_hook_post_perdir_config(fcgi_untouched_look, NULL, NULL,
                                APR_HOOK_REALLY_FIRST);
+    ap_hook_open_htaccess(fcgi_untouched_open_htaccess, NULL, NULL,
+                          APR_HOOK_FIRST);
+    ap_hook_dirwalk_stat(fcgi_untouched_stat, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_child_stopping(fcgi_startup_stop_child, NULL, NULL,
                            APR_HOOK_MIDDLE);
     /* after core, before any other module changes what expressions see */

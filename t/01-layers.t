@@ -13,20 +13,30 @@ use Test::More;
 
 # file => what its .c and .h may include of ours (its own header always).
 my %MAY_INCLUDE = (
-    mod_fastcgi_handler => [qw(fcgi_body fcgi_clock fcgi_config fcgi_known fcgi_origin fcgi_env
+    mod_fastcgi_handler => [qw(fcgi_body fcgi_clock fcgi_config fcgi_conftree
+                               fcgi_declare fcgi_origin fcgi_trust
+                               fcgi_untouched fcgi_env
                                fcgi_startup fcgi_driver fcgi_exchange
                                fcgi_backend fcgi_response fcgi_replace
                                fcgi_outcome fcgi_outflow fcgi_status fcgi_log)],
     fcgi_status         => [qw(fcgi_report fcgi_page fcgi_metrics fcgi_origin
-                               fcgi_log)],
+                               fcgi_trust fcgi_log)],
     fcgi_page           => [qw(fcgi_clock fcgi_report)],
     fcgi_metrics        => [qw(fcgi_clock fcgi_report)],
     fcgi_report         => [qw(fcgi_clock fcgi_known fcgi_line fcgi_stats fcgi_tally)],
-    fcgi_startup        => [qw(fcgi_clock fcgi_known fcgi_address fcgi_idle fcgi_stats
+    fcgi_startup        => [qw(fcgi_clock fcgi_declare fcgi_known
+                               fcgi_address fcgi_idle fcgi_stats
                                fcgi_log)],
-    fcgi_origin         => [qw(fcgi_config fcgi_known fcgi_backend fcgi_log)],
-    fcgi_config         => [qw(fcgi_known fcgi_param fcgi_stderr fcgi_log)],
-    fcgi_known          => [qw(fcgi_backend fcgi_log fcgi_path)],
+    fcgi_trust          => [qw(fcgi_allow fcgi_config fcgi_conftree fcgi_known
+                               fcgi_backend fcgi_origin fcgi_untouched)],
+    fcgi_untouched      => [qw(fcgi_origin)],
+    fcgi_origin         => [qw(fcgi_address fcgi_config fcgi_log)],
+    fcgi_config         => [qw(fcgi_allow fcgi_declare fcgi_param fcgi_stderr
+                               fcgi_log)],
+    fcgi_allow          => [qw(fcgi_backend fcgi_known fcgi_path)],
+    fcgi_conftree       => [qw(fcgi_known fcgi_log)],
+    fcgi_declare        => [qw(fcgi_known fcgi_log)],
+    fcgi_known          => [qw(fcgi_backend fcgi_path)],
     fcgi_env            => [qw(fcgi_body fcgi_config fcgi_origin fcgi_param
                                fcgi_path fcgi_record)],
     fcgi_param          => [qw(fcgi_log)],
@@ -45,7 +55,8 @@ my %MAY_INCLUDE = (
     fcgi_backend        => [qw(fcgi_clock fcgi_address fcgi_conn fcgi_line fcgi_idle
                                fcgi_outcome)],
     fcgi_idle           => [qw(fcgi_clock fcgi_conn)],
-    fcgi_conn           => [qw(fcgi_clock fcgi_address fcgi_line fcgi_outcome)],
+    fcgi_conn           => [qw(fcgi_clock fcgi_address fcgi_line fcgi_outcome
+                               fcgi_path)],
     fcgi_line           => [qw(fcgi_stats)],
     fcgi_address        => [qw(fcgi_clock)],
     fcgi_clock          => [],
@@ -83,7 +94,9 @@ my %NO_HEADERS = (
 my %NO_WORDS = (
     (map { $_ => [qw(request_rec)] } qw(fcgi_backend fcgi_idle fcgi_conn
                                         fcgi_line fcgi_address fcgi_stats
-                                        fcgi_known fcgi_startup fcgi_report
+                                        fcgi_known fcgi_allow fcgi_declare
+                                        fcgi_conftree
+                                        fcgi_startup fcgi_report
                                         fcgi_tally)),
     fcgi_head    => [qw(request_rec)],
 );

@@ -299,6 +299,7 @@ my $httpd = Httpd->start(
 RewriteEngine On
 RewriteRule ^/rewrite/ - [H=fcgi:Named]
 FcgiBackend Named @SOCKET@ max=1
+FcgiAllow Named
 Listen 127.0.0.1:@OTHER@
 <VirtualHost 127.0.0.1:@OTHER@>
   DocumentRoot @DOCROOT@

@@ -41,10 +41,11 @@ my %directives = (
     FcgiScript => [[qw(Auto file VIRTUAL)], [qw(On files)],
         qr/FcgiScript: '%s' is not Auto, File or Virtual/, $ONE, 0],
     FcgiAllow => [
-        ['/run/*.sock', '127.0.0.1:*', 'fcgi:/x', 'None', '/a /b host:1'],
-        ['run/x.sock', 'localhost', 'none /a', '/a b'],
-        qr/FcgiAllow:\ '(?:%s|none|b)'\ is\ neither\ the\ pattern\ of\ an
-           \ absolute\ path\ nor\ of\ host:port/x,
+        ['/run/*.sock', '127.0.0.1:*', 'fcgi:/x', 'None', '/a /b host:1',
+         'Configured', 'configured /a'],
+        ['run/x.sock', 'none /a', '/a none'],
+        qr/FcgiAllow:\ (?:'%s'\ is\ not\ the\ pattern\ of\ an\ absolute\ path
+           |None\ stands\ alone)/x,
         qr/FcgiAllow: write patterns of addresses, like/, 0],
     FcgiParam => [
         ['NAME value', '!NAME', '_A1 ""', 'A "%{HTTP_HOST}"',

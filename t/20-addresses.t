@@ -230,7 +230,8 @@ my $httpd = Httpd->start(
     modules => [qw(rewrite actions)], files => \%files,
     env => { LD_PRELOAD => join ' ', $ENV{HTTPD_PRELOAD} // (),
                  "$build/resolver.so" },
-    config => join("\n", 'RewriteEngine On', @config, <<'EOC'));
+    config => join("\n", 'RewriteEngine On', 'FcgiAllow Configured', @config,
+                   <<'EOC'));
 
 <FilesMatch "^run-time">
   SetHandler "fcgi:%{HTTP:X-Address}"

@@ -369,6 +369,73 @@ EOC
     $server->ok_healthy;
 };
 
+subtest 'one name in several spellings' => sub {
+    my $server = Httpd->start(
+        modules => [qw(headers auth_basic authn_core authn_file authz_user)],
+        vars => { APP => $app->handler },
+        files => { 'htpasswd' =>
+                       "anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n" },
+        access_format => '%U %{no-gzip}e %{A-NAME}e',
+        config => <<'EOC');
+SetEnv REMOTE-USER admin
+SetEnv Remote.User admin
+SetEnv REQUEST-METHOD POST
+SetEnv SCRIPT-NAME /admin
+SetEnv HTTP-HOST evil
+SetEnv HTTP-X-NEW new
+SetEnv A-NAME dashes
+SetEnv A.NAME dots
+SetEnv A_NAME itself
+SetEnv B.NAME dots
+SetEnv B-NAME dashes
+SetEnv no-gzip 1
+SetEnv server_name lower
+SetEnv remote_user lower
+SetEnv script_name lower
+SetEnv Query_String lower
+SetEnv script_filename lower
+SetEnv http_host lower
+SetEnv CONTENT-LENGTH 99
+SetEnv HTTP-TRANSFER-ENCODING chunked
+FcgiParam SEES "%{reqenv:A-NAME}"
+RequestHeader add X-Twice one
+RequestHeader add X-Twice two
+<Location /app>
+  SetHandler @APP@
+</Location>
+<Location /app/user>
+  AuthType Basic
+  AuthName app
+  AuthUserFile @DOCROOT@/htpasswd
+  Require valid-user
+</Location>
+EOC
+    my $request = ask($server, "GET /app/user HTTP/1.1\r\n"
+                      . "Authorization: $BASIC\r\n");
+    my $params = $request->{params};
+    check_records($request);
+    my %expected = (
+        REMOTE_USER => 'anna', REQUEST_METHOD => 'GET',
+        SCRIPT_NAME => '/app', HTTP_HOST => 'localhost',
+        SERVER_NAME => 'localhost', QUERY_STRING => '',
+        HTTP_X_NEW => 'new', A_NAME => 'itself', no_gzip => 1,
+        SEES => 'dashes', CONTENT_LENGTH => undef,
+        HTTP_TRANSFER_ENCODING => undef);
+    is($params->{$_}, $expected{$_}, $_) for sort keys %expected;
+    is_deeply(names_with($params, 'lower'), [], 'nothing of SetEnv');
+    like($params->{SCRIPT_FILENAME}, qr{/app$}, 'SCRIPT_FILENAME');
+    like($params->{B_NAME}, qr/^(?:dots|dashes)$/, 'one of two odd ones');
+    is_deeply([grep { !/^[A-Za-z_][A-Za-z0-9_]*\z/ } sort keys %$params], [],
+              'all names can be variables');
+    $params = params($server, '/app/x');
+    is(($params->{remote_user} // '') . ($params->{REMOTE_USER} // ''),
+       'lower', 'where nobody else says it, SetEnv does, once');
+    ok($server->wait_for_access(qr{^/app/user 1 dashes$}m),
+       'httpd itself still has the names as they are')
+        or diag $server->access_log;
+    $server->ok_healthy;
+};
+
 subtest 'TLS' => sub {
     my $server = Httpd->start(
         tls => 1, vars => { APP => $app->handler }, files => { 'a.x' => '' },

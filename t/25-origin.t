@@ -1,4 +1,4 @@
-# A .htaccess file reaches no application that the server's files do not name.
+# A .htaccess file names no application but its own, unless FcgiAllow says so.
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 
 use strict;
@@ -67,7 +67,8 @@ sub app_at {
     return app_called($name, transport => 'unix', socket => $path);
 }
 
-# $other is what .htaccess files want and nobody named.
+# $other is what .htaccess files want and nobody named.  t/29-trust.t has the
+# ways that do not name an address.
 my $known = app_at('known', "$run/known.sock");
 my $other = app_at('other', "$run/other.sock");
 my $net = app_called('net', transport => 'tcp');
@@ -155,10 +156,10 @@ sub files {
 }
 
 sub answer {
-    my ($httpd, $way, $i, $address) = @_;
+    my ($httpd, $way, $i, $address, @fields) = @_;
     my ($rest) = $address =~ /^fcgi:(.*)/;
     return Client->get($httpd->port, '/' . place($way, $i) . '/'
-                       . $ways{$way}[1],
+                       . $ways{$way}[1], @fields,
                        'X-Address' => $address, 'X-Rest' => $rest);
 }
 
@@ -170,9 +171,10 @@ sub new_lines {
 }
 
 sub check_refused {
-    my ($httpd, $way, $i, $address) = @_;
+    my ($httpd, $way, $i, $address, $to_write, @fields) = @_;
     my $before = $httpd->error_log;
-    my $answer = answer($httpd, $way, $i, $address);
+    my $answer = answer($httpd, $way, $i, $address, @fields);
+    $to_write //= $address =~ s/^fcgi://r;
     if ($way =~ /include/) {
         like($answer->body, qr/an error occurred/, "$address: no answer");
     }
@@ -182,8 +184,9 @@ sub check_refused {
     my @lines = new_lines($httpd, $before);
     is(scalar @lines, 1, 'one line in the log') or diag join "\n", @lines;
     like($lines[0] // '', qr/:error\].*FCGI13:\ handler\ '\Q$address\E':
-         \ refused,\ as\ neither\ the\ server's\ own\ configuration\ names
-         \ this\ address\ nor\ FcgiAllow\ admits\ it/xi, 'which says why');
+         \ refused,\ as\ the\ server's\ own\ configuration\ does\ not\ give
+         \ this\ request\ that\ address;\ "FcgiAllow\ \Q$to_write\E"
+         \ would\ admit\ it/xi, 'which says why, and what to write');
     return;
 }
 
@@ -192,7 +195,7 @@ my @strange = ('fcgi:' . $other->address, "fcgi:127.0.0.1:$port",
                "fcgi:unnamed.test:$port");
 my @named = ("fcgi:$run/known.sock", 'fcgi:shop');
 
-subtest 'only what the server names' => sub {
+subtest 'what the server names elsewhere, or nowhere' => sub {
     my $files = files(@strange, @named);
     my $httpd = Httpd->start(
         modules => \@modules, env => \%env, files => $files,
@@ -206,19 +209,17 @@ EOC
         subtest $way => sub {
             check_refused($httpd, $way, $_, $strange[$_])
                 for 0 .. $#strange;
-            for my $i (0 .. $#named) {
-                is(answer($httpd, $way, @strange + $i, $named[$i])->body
-                       =~ s/ .*//r, 'known', "$named[$i] is named");
-            }
+            check_refused($httpd, $way, @strange + $_, $named[$_], 'shop')
+                for 0 .. $#named;
         };
     }
     is($_->connections, 0, $_->address . ' was never asked')
-        for $other, $net;
+        for $other, $net, $known;
     unlike($httpd->error_log, qr/asked for \S*unnamed/, 'nor any resolver');
     push @servers, $httpd;
 };
 
-subtest 'the same with all of them named' => sub {
+subtest 'the same with all of them named, and FcgiAllow Configured' => sub {
     my $httpd = Httpd->start(
         modules => \@modules, env => \%env, files => files(@strange),
         vars => { OTHER => $other->handler, NET => $strange[1],
@@ -233,8 +234,13 @@ subtest 'the same with all of them named' => sub {
   AddHandler @NET@ .none
   RewriteRule none - [H=@NAME@]
 </VirtualHost>
-<VirtualHost _default_:@PORT@>
+<VirtualHost *>
   ServerName localhost
+  FcgiAllow Configured
+</VirtualHost>
+<VirtualHost *>
+  ServerName closed
+  FcgiAllow None
 </VirtualHost>
 EOC
     for my $way (sort keys %ways) {
@@ -242,6 +248,13 @@ EOC
                                =~ s/ .*//r } 0 .. $#strange),
            'other net net', $way);
     }
+    my @before = map { $_->connections } $other, $net;
+    for my $way (sort keys %ways) {
+        check_refused($httpd, $way, $_, $strange[$_], undef,
+                      Host => 'closed') for 0 .. $#strange;
+    }
+    is(join(' ', map { $_->connections } $other, $net), "@before",
+       'FcgiAllow None closes again');
     like($httpd->error_log, qr/asked for unnamed\.test/,
          'a question to the resolver is seen');
     push @servers, $httpd;
@@ -251,7 +264,8 @@ subtest 'one address in many spellings' => sub {
     symlink $run, "$dir/link" or die;
     my $httpd = Httpd->start(
         files => { 'a/a.x' => '' }, vars => { KNOWN => $known->handler },
-        config => "<Location /none>\nSetHandler \@KNOWN@\n</Location>");
+        config => "FcgiAllow Configured\n<Location /none>\n"
+            . "SetHandler \@KNOWN@\n</Location>");
     for my $name ("fcgi:unix:$run/known.sock", "FCGI:$run/known.sock",
                   "fcgi:$dir/link/known.sock") {
         $httpd->write('a/.htaccess', "SetHandler $name");
@@ -269,7 +283,8 @@ subtest 'what FcgiBackend alone names' => sub {
     my $capital = app_at('capital', "$run/Capital.sock");
     my $httpd = Httpd->start(
         modules => ['rewrite'], files => { 'a/a.x' => '' },
-        config => 'FcgiBackend ' . $capital->address);
+        config => 'FcgiBackend ' . $capital->address
+            . "\nFcgiAllow Configured");
     for my $way ('SetHandler ADDRESS', 'AddHandler ADDRESS .x',
                  "RewriteEngine On\nRewriteRule . - [H=ADDRESS]") {
         $httpd->write('a/.htaccess',
@@ -324,13 +339,14 @@ EOC
                        'X-Rest' => $other->address)->body =~ s/ .*//r,
            'other', $names[$i]);
     }
-    my $before = $other->connections;
     for my $host (grep { $names[$_] =~ /^(?:no section|Directory)$/ }
                   0 .. $#names) {
         is(Client->get($httpd->port, '/own/a.x', Host => "host$host",
-                       'X-Rest' => $other->address)->status, 500,
-           "the same words in .htaccess, $names[$host]");
+                       'X-Rest' => $other->address)->body =~ s/ .*//r,
+           'other', "the same words in .htaccess change nothing, "
+               . $names[$host]);
     }
+    my $before = $other->connections;
     is(Client->get($httpd->port, '/own/a.x', Host => 'elsewhere',
                    'X-Rest' => $other->address)->status, 500,
        'the same words in .htaccess, another virtual host');
@@ -403,7 +419,8 @@ subtest 'FcgiAllow' => sub {
         else {
             is($answer->status, 500, $name);
             my @lines = new_lines($httpd, $before);
-            ok(@lines == 1 && $lines[0] =~ /FCGI13: .*nor FcgiAllow admits/,
+            ok(@lines == 1
+                   && $lines[0] =~ /FCGI13: .*"FcgiAllow .* would admit/,
                'one line') or diag join "\n", @lines;
         }
     }

@@ -150,11 +150,12 @@ sub vhosts {
 EOC
 }
 
-# The address is named for .htaccess files, too.
+# .htaccess files may name the address, too.
 my $BOTH = <<'EOC';
 DirectoryIndex disabled
 DirectoryIndex index.x index.html
 ErrorDocument 404 /error.html
+FcgiAllow Configured
 <Files nowhere>
   SetHandler @APP@
 </Files>

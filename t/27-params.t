@@ -127,13 +127,14 @@ EOC
 # Each place adds its name.
 my $ADD = sub { "FcgiParam TRACE \"%{reqenv:TRACE}$_[0] \"" };
 
-subtest 'the outer first, the inner last' => sub {
+subtest '.htaccess first; the outer first, the inner last' => sub {
     my $httpd = Httpd->start(vars => \%vars, files => {
         (map { ("$_/a.x" => '') } '.', 'dir', 'dir/sub', 'other'),
         'dir/.htaccess' => $ADD->('ht') . "\n<Files a.x>\n"
             . $ADD->('ht-files') . "\n</Files>\n<If true>\n"
             . $ADD->('ht-if') . "\n</If>\n",
         'dir/sub/.htaccess' => "FcgiParam INNER from-htaccess\n"
+            . "FcgiParam ALONE from-htaccess\n"
             . $ADD->('sub-ht') . "\nFcgiParam !OUTER" },
         config => join "\n", 'AddHandler @APP@ .x', $ADD->('server'),
             'FcgiParam OUTER server', 'FcgiParam INNER server',
@@ -157,16 +158,75 @@ subtest 'the outer first, the inner last' => sub {
     is($trace->('host', '/other/a.x'), 'server vhost vhost-dir files if',
        'a directory in it');
     is($trace->('plain', '/dir/a.x'),
-       'server dir dir-again ht files ht-files if ht-if', '.htaccess');
+       'ht ht-files ht-if server dir dir-again files if', '.htaccess');
     is($trace->('host', '/dir/sub/a.x'),
-       'server vhost dir dir-again ht sub sub-ht files ht-files location if '
-       . 'ht-if', 'all of them');
+       'ht sub-ht ht-files ht-if server vhost dir dir-again sub files location '
+       . 'if', 'all of them');
     is(values_of(params($httpd, '/dir/sub/a.x', Host => 'host'),
-                 'INNER', 'OUTER'), 'from-htaccess -', 'the innermost wins');
+                 'INNER', 'OUTER', 'ALONE'), 'vhost server from-htaccess',
+       'the innermost of the server wins, and after it that of .htaccess');
     is(values_of(params($httpd, '/a.x', Host => 'host'), 'INNER', 'OUTER'),
        'vhost server', 'only there');
     is($trace->('host', '/a.x'), 'server vhost files if',
        'nothing stays from request to request');
+    push @servers, $httpd;
+};
+
+# What a .htaccess file may say to get a variable past the server's FcgiParam.
+my %PAST = (
+    'SetEnv' => 'SetEnv PHP_ADMIN_VALUE x',
+    'SetEnv, another spelling' => 'SetEnv PHP-ADMIN-VALUE x',
+    'SetEnv, two spellings' =>
+        "SetEnv PHP-ADMIN-VALUE x\nSetEnv PHP.ADMIN.VALUE y",
+    'SetEnv, lower case' => 'SetEnv php_admin_value x',
+    'SetEnv, lower case and another spelling' => 'SetEnv php-admin-value x',
+    'SetEnvIf' => 'SetEnvIf Host . PHP-ADMIN-VALUE=x',
+    'a rule' => "RewriteEngine On\nRewriteRule . - [E=PHP-ADMIN-VALUE:x]",
+    'FcgiParam' => 'FcgiParam PHP_ADMIN_VALUE x',
+    'FcgiParam in Files' =>
+        "<Files a.x>\nFcgiParam PHP_ADMIN_VALUE x\n</Files>",
+    'FcgiParam in If' => "<If true>\nFcgiParam PHP_ADMIN_VALUE x\n</If>",
+    'FcgiParam in Else' => "<If false>\n</If>\n<Else>\n"
+        . "FcgiParam PHP_ADMIN_VALUE x\n</Else>",
+    'FcgiParam in If in Files' => "<Files a.x>\n<If true>\n"
+        . "FcgiParam PHP_ADMIN_VALUE x\n</If>\n</Files>",
+    'FcgiParam, lower case' => 'FcgiParam php_admin_value x',
+    'FcgiParam with !' => 'FcgiParam !PHP_ADMIN_VALUE',
+);
+# Where the server says what holds.
+my @PLACES = ('', 'Directory @DOCROOT@', 'Files a.x', 'Location /', 'If true');
+
+subtest "the server's FcgiParam has the last word" => sub {
+    my (%files, $hosts);
+    my $place = sub { lc $_[0] =~ s/\W+/-/gr };
+    $files{$place->($_) . '/a.x'} = '',
+        $files{$place->($_) . '/.htaccess'} = $PAST{$_} for keys %PAST;
+    for my $i (0 .. $#PLACES) {
+        my ($section) = $PLACES[$i] =~ /^(\w+)/;
+        my ($open, $end) = $section ? ("<$PLACES[$i]>", "</$section>")
+            : ('', '');
+        $hosts .= "<VirtualHost *>\nServerName away$i\n$open\n"
+            . "FcgiParam !PHP_ADMIN_VALUE\n$end\n</VirtualHost>\n"
+            . "<VirtualHost *>\nServerName set$i\n$open\n"
+            . "FcgiParam PHP_ADMIN_VALUE good\n$end\n</VirtualHost>\n";
+    }
+    my $httpd = Httpd->start(
+        vars => \%vars, modules => ['rewrite'], files => \%files,
+        config => "AddHandler \@APP@ .x\n$hosts");
+    for my $way (sort keys %PAST) {
+        for my $i (0 .. $#PLACES) {
+            my $name = "$way, in " . ($PLACES[$i] || 'the server');
+            my $url = '/' . $place->($way) . '/a.x';
+            my $params = params($httpd, $url, Host => "away$i");
+            is_deeply([grep { /^php.admin.value$/i } keys %$params], [],
+                      "$name: it is not there");
+            ok($params->{SCRIPT_NAME}, 'but others are');
+            $params = params($httpd, $url, Host => "set$i");
+            is(join(' ', map { "$_=$params->{$_}" }
+                    grep { /^php.admin.value$/i } keys %$params),
+               'PHP_ADMIN_VALUE=good', "$name: it is the server's");
+        }
+    }
     push @servers, $httpd;
 };
 

@@ -204,7 +204,7 @@ subtest 'PHP-FPM under the users of many sites' => sub {
         pool => join '', map { pool($_, $all{$_}, $run) } sort keys %all);
     my $server = Httpd->start(
         vars => { SITES => "$sites", RUN => "$run" },
-        modules => [qw(vhost_alias userdir)], config => <<'EOC');
+        modules => [qw(vhost_alias userdir rewrite)], config => <<'EOC');
 # A socket for each virtual host
 UseCanonicalName Off
 VirtualDocumentRoot @SITES@/%0/public
@@ -218,16 +218,24 @@ VirtualDocumentRoot @SITES@/%0/public
 
 # A socket for each user
 UserDir @SITES@/*/public_html
-<DirectoryMatch "^@SITES@/(?<user>[^/]+)/public_html/">
+SetEnvIf Request_URI "^/~([a-z0-9-]+)/" POOL=$1
+<Directory @SITES@/*/public_html>
   <FilesMatch "\.php$">
-    SetHandler "fcgi:@RUN@/%{env:MATCH_USER}.sock"
+    SetHandler "fcgi:@RUN@/%{reqenv:POOL}.sock"
   </FilesMatch>
-</DirectoryMatch>
+</Directory>
 FcgiConnectTimeout 200ms
 EOC
     my @path = (
         (map { [$_, '/show.php', 'public'] } sort keys %uid),
         (map { [$_, "/~$_/show.php", 'public_html'] } sort keys %user));
+    # as Laravel and WordPress have it
+    Private::spew("$sites/$_->[0]/$_->[2]/.htaccess", <<"EOC") for @path;
+RewriteEngine On
+RewriteRule ^pretty\$ show.php [L]
+EOC
+    push @path, map { [$_->[0], $_->[1] =~ s/show\.php/pretty/r, $_->[2]] }
+        @path;
     for my $time (1, 2) {
         for my $site (@path) {
             my ($name, $path, $public) = @$site;
