@@ -248,19 +248,43 @@ static fcgi_outcome gather(fcgi_response *response, const char *data,
 
 /* ---- the body ---- */
 
-static apr_bucket *slice(apr_bucket *buffer, const char *data, apr_size_t len,
-                         apr_bucket_alloc_t *list)
+static apr_bucket *slice(apr_bucket *buffer, const char *data, apr_size_t len)
 {
     const apr_bucket_heap *heap = buffer->data;
     apr_bucket *piece;
 
-    if (len < COPY_BELOW) {
-        return apr_bucket_heap_create(data, len, NULL, list);
-    }
     apr_bucket_copy(buffer, &piece);
     piece->start = data - heap->base;
     piece->length = len;
     return piece;
+}
+
+/* What holding bytes came to. A file that cannot be written is not the
+ * answer's end: memory has to do, and then the application waits. */
+static void note_held(fcgi_response *response, apr_status_t rv)
+{
+    response->unflushed = 1;
+    if (rv == APR_INCOMPLETE) {
+        apr_brigade_cleanup(response->bb); /* never lost in silence */
+        response->filters_failed = 1;
+    }
+    else if (rv != APR_SUCCESS && !response->no_file) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, response->r,
+                      FCGI_LOGNO("17") "%s: no temporary file for an answer "
+                                       "that the client takes slowly; the "
+                                       "application waits (FcgiBufferDir)",
+                      response->backend);
+        response->no_file = 1;
+    }
+}
+
+/* Takes the brigade into the spool, for which fcgi_response_room() left
+ * room. */
+static void hold(fcgi_response *response)
+{
+    while (!APR_BRIGADE_EMPTY(response->bb)) {
+        note_held(response, fcgi_spool_add(response->held, response->bb));
+    }
 }
 
 static void take_piece(fcgi_response *response, apr_bucket *buffer,
@@ -275,11 +299,13 @@ static void take_piece(fcgi_response *response, apr_bucket *buffer,
         len = (apr_size_t)(response->head.content_length - response->body_len);
         response->too_long = 1;
     }
-    if (len) {
-        response->body_len += (apr_off_t)len;
-        APR_BRIGADE_INSERT_TAIL(
-            response->bb,
-            slice(buffer, data, len, response->r->connection->bucket_alloc));
+    response->body_len += (apr_off_t)len;
+    if (len >= COPY_BELOW) {
+        APR_BRIGADE_INSERT_TAIL(response->bb, slice(buffer, data, len));
+    }
+    else if (len) {
+        hold(response); /* what came before it */
+        note_held(response, fcgi_spool_write(response->held, data, len));
     }
 }
 
@@ -345,31 +371,6 @@ static int pass(fcgi_response *response)
         fcgi_spool_reclaim(response->held);
     }
     return 1;
-}
-
-/* Takes the brigade into the spool, for which fcgi_response_room() left room.
- * A file that cannot be written is not the answer's end: memory has to do,
- * and then the application waits. */
-static void hold(fcgi_response *response)
-{
-    response->unflushed |= !APR_BRIGADE_EMPTY(response->bb);
-    while (!APR_BRIGADE_EMPTY(response->bb)) {
-        apr_status_t rv = fcgi_spool_add(response->held, response->bb);
-
-        if (rv == APR_INCOMPLETE) {
-            apr_brigade_cleanup(response->bb); /* never lost in silence */
-            response->filters_failed = 1;
-        }
-        else if (rv != APR_SUCCESS && !response->no_file) {
-            ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, response->r,
-                          FCGI_LOGNO("17") "%s: no temporary file for an "
-                                           "answer that the client takes "
-                                           "slowly; the application waits "
-                                           "(FcgiBufferDir)",
-                          response->backend);
-            response->no_file = 1;
-        }
-    }
 }
 
 /* True if the answer is held for an HTTP/2 stream of which nobody knows where
