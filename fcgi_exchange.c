@@ -25,8 +25,9 @@ APLOG_USE_MODULE(fastcgi_handler);
 /* The client's body waits in httpd while more than this is to be written. */
 #define OUT_MAX (64 * 1024)
 
-/* Reads of a streamed body in one round of a step. */
-#define STREAM_ROUNDS 64
+/* Reads of a streamed body in one round of a step: many, for each may give
+ * no more than a byte, and what they give goes out as one record. */
+#define STREAM_ROUNDS 1024
 
 /* What is held of a streamed body never reaches a file: OUT_MAX, and what
  * one read may give beyond that. */
@@ -154,13 +155,22 @@ static apr_status_t next_part(fcgi_exchange *ex)
                                  HELD_PART);
 }
 
+/* True while a streamed body waits for the part of it that is being written:
+ * what comes meanwhile, perhaps byte by byte, goes out as one record. */
+static int gathers_body(const fcgi_exchange *ex)
+{
+    return ex->terms.stream_body && ex->body_queued
+           && !fcgi_writer_is_empty(&ex->writer) && ex->held->len;
+}
+
 /* Makes a part of the held body ready to be written, and STDIN's end once
  * there is no more: never before the whole body is known to be here. */
 static void queue_body(fcgi_exchange *ex)
 {
     apr_status_t rv = APR_SUCCESS;
 
-    if (ex->writer.ended || ex->write_failed || ex->writer.len >= OUT_MAX) {
+    if (ex->writer.ended || ex->write_failed || ex->writer.len >= OUT_MAX
+        || gathers_body(ex)) {
         return;
     }
     if (body_left(ex)) {

@@ -56,6 +56,10 @@ APLOG_USE_MODULE(fastcgi_handler);
 /* So often it looks meanwhile whether others wait for the application. */
 #define LOOK_UP apr_time_from_msec(5)
 
+/* Slices shorter than this are copied, so that a few bytes that a filter
+ * holds back do not hold a whole read buffer. */
+#define COPY_BELOW 4096
+
 typedef struct fcgi_outflow_kind {
     /* True while what is held has to wait for the client. */
     int (*is_behind)(const fcgi_outflow *flow);
@@ -238,16 +242,6 @@ void fcgi_outflow_begin(fcgi_outflow *flow, fcgi_flush flush, int is_live)
     flow->unflushed = 1;
 }
 
-void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *bucket)
-{
-    if (flow->state != FCGI_OUTFLOW_OPEN) {
-        apr_bucket_destroy(bucket);
-        return;
-    }
-    flow->total += (apr_off_t)bucket->length;
-    APR_BRIGADE_INSERT_TAIL(flow->bb, bucket);
-}
-
 /* ---- giving ---- */
 
 /* Nothing more is given; what is held is of no use. */
@@ -330,29 +324,59 @@ static int give(fcgi_outflow *flow)
     return 1;
 }
 
-/* Takes the brigade into the spool, for which there is room. A file that
+/* Something was taken into the spool, for which there was room. A file that
  * cannot be written is not the answer's end: memory has to do, and then the
  * application waits. */
-static int hold(fcgi_outflow *flow)
+static int note_held(fcgi_outflow *flow, apr_status_t rv)
 {
-    flow->unflushed |= !APR_BRIGADE_EMPTY(flow->bb);
-    while (!APR_BRIGADE_EMPTY(flow->bb)) {
-        apr_status_t rv = fcgi_spool_add(flow->held, flow->bb);
-
-        if (rv == APR_INCOMPLETE) {
-            return fail(flow, FCGI_OUTFLOW_FAILED); /* never in silence */
-        }
-        if (rv != APR_SUCCESS && !flow->no_file) {
-            ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, flow->r,
-                          FCGI_LOGNO("17") "%s: no temporary file for an "
-                                           "answer that the client takes "
-                                           "slowly; the application waits "
-                                           "(FcgiBufferDir)",
-                          flow->backend);
-            flow->no_file = 1;
-        }
+    flow->unflushed = 1;
+    if (rv == APR_INCOMPLETE) {
+        return fail(flow, FCGI_OUTFLOW_FAILED); /* never in silence */
+    }
+    if (rv != APR_SUCCESS && !flow->no_file) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, flow->r,
+                      FCGI_LOGNO("17") "%s: no temporary file for an answer "
+                                       "that the client takes slowly; the "
+                                       "application waits (FcgiBufferDir)",
+                      flow->backend);
+        flow->no_file = 1;
     }
     return 1;
+}
+
+/* Takes the brigade into the spool. */
+static int hold(fcgi_outflow *flow)
+{
+    while (flow->state == FCGI_OUTFLOW_OPEN && !APR_BRIGADE_EMPTY(flow->bb)) {
+        note_held(flow, fcgi_spool_add(flow->held, flow->bb));
+    }
+    return flow->state == FCGI_OUTFLOW_OPEN;
+}
+
+static apr_bucket *slice(apr_bucket *buffer, const char *data, apr_size_t len)
+{
+    const apr_bucket_heap *heap = buffer->data;
+    apr_bucket *piece;
+
+    apr_bucket_copy(buffer, &piece);
+    piece->start = data - heap->base;
+    piece->length = len;
+    return piece;
+}
+
+void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *buffer,
+                       const char *data, apr_size_t len)
+{
+    if (flow->state != FCGI_OUTFLOW_OPEN || !len) {
+        return;
+    }
+    flow->total += (apr_off_t)len;
+    if (len >= COPY_BELOW) {
+        APR_BRIGADE_INSERT_TAIL(flow->bb, slice(buffer, data, len));
+    }
+    else if (hold(flow)) { /* what came before it */
+        note_held(flow, fcgi_spool_write(flow->held, data, len));
+    }
 }
 
 /* Moves so much of what is held to the brigade. */

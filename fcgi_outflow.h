@@ -108,9 +108,10 @@ fcgi_outflow *fcgi_outflow_create(request_rec *r, const char *backend,
  * live answer's client is taken to follow, even where nobody can tell. */
 void fcgi_outflow_begin(fcgi_outflow *flow, fcgi_flush flush, int is_live);
 
-/* Takes a bucket of the body over; it is not given on yet, and dropped if
- * state is not OPEN. */
-void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *bucket);
+/* Takes len bytes of the body at data, which lie in the heap bucket buffer;
+ * nothing is given on yet. Dropped if state is not OPEN. */
+void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *buffer,
+                       const char *data, apr_size_t len);
 
 /* True while what is held, or to be said, has to wait for the client. */
 int fcgi_outflow_is_behind(const fcgi_outflow *flow);

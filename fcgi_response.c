@@ -21,10 +21,6 @@
 
 APLOG_USE_MODULE(fastcgi_handler);
 
-/* Slices shorter than this are copied, so that a few bytes that a filter
- * holds back do not hold a whole read buffer. */
-#define COPY_BELOW 4096
-
 fcgi_response *fcgi_response_create(fcgi_outflow *flow,
                                     apr_size_t max_header_size,
                                     fcgi_flush flush)
@@ -276,21 +272,6 @@ static fcgi_outcome gather(fcgi_response *response, const char *data,
 
 /* ---- the body ---- */
 
-static apr_bucket *slice(apr_bucket *buffer, const char *data, apr_size_t len,
-                         apr_bucket_alloc_t *list)
-{
-    const apr_bucket_heap *heap = buffer->data;
-    apr_bucket *piece;
-
-    if (len < COPY_BELOW) {
-        return apr_bucket_heap_create(data, len, NULL, list);
-    }
-    apr_bucket_copy(buffer, &piece);
-    piece->start = data - heap->base;
-    piece->length = len;
-    return piece;
-}
-
 static void take_piece(fcgi_response *response, apr_bucket *buffer,
                        const char *data, apr_size_t len)
 {
@@ -304,11 +285,7 @@ static void take_piece(fcgi_response *response, apr_bucket *buffer,
         len = (apr_size_t)(whole - taken);
         response->too_long = 1;
     }
-    if (len) {
-        fcgi_outflow_take(
-            response->flow,
-            slice(buffer, data, len, response->r->connection->bucket_alloc));
-    }
+    fcgi_outflow_take(response->flow, buffer, data, len);
 }
 
 fcgi_outcome fcgi_response_stdout(fcgi_response *response, apr_bucket *buffer,

@@ -8,6 +8,7 @@
 #include "fcgi_spool.h"
 
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <apr_portable.h>
@@ -19,18 +20,25 @@
 /* Pieces of one write. */
 #define MAX_PIECES 64
 
+/* A bucket costs some hundred bytes itself: smaller ones are copied. */
+#define PACK_BELOW 4096
+
+/* A buffer is kept as it is if its buckets leave no more of it unused. */
+#define MAY_WASTE(buffer_len) ((buffer_len) / 4)
+
 /* Appended to, whatever its position is. */
 #define WRITER_FLAGS                                                          \
     (APR_FOPEN_READ | APR_FOPEN_WRITE | APR_FOPEN_CREATE | APR_FOPEN_EXCL     \
      | APR_FOPEN_APPEND | APR_FOPEN_BINARY)
 
-/* httpd may send from it without copying. */
-#define READER_FLAGS                                                          \
-    (APR_FOPEN_READ | APR_FOPEN_BINARY | APR_FOPEN_SENDFILE_ENABLED)
-
-/* A filter that reads what was given gets pieces of this size: a mapping of
- * megabytes, as is APR's way, would count as the process's memory. */
-#define GIVEN_PIECE (64 * 1024)
+/*
+ * A filter that reads what was given gets pieces of this size: a mapping of
+ * megabytes, as is APR's way, would count as the process's memory. Where
+ * httpd may not send from the file, it reads until it has more than
+ * FlushMaxThreshold (64 KB) and waits with a thread for a client that does
+ * not even take the last of these pieces. So they are small.
+ */
+#define GIVEN_PIECE (16 * 1024)
 
 fcgi_spool *fcgi_spool_create(apr_pool_t *pool, apr_bucket_alloc_t *list,
                               const fcgi_spool_limits *limits)
@@ -40,6 +48,7 @@ fcgi_spool *fcgi_spool_create(apr_pool_t *pool, apr_bucket_alloc_t *list,
     spool->limits = *limits;
     spool->pool = pool;
     spool->bb = apr_brigade_create(pool, list);
+    spool->block = apr_brigade_create(pool, list);
     return spool;
 }
 
@@ -65,6 +74,20 @@ static apr_status_t close_file(void *file)
 }
 #endif
 
+static apr_int32_t reader_flags(const fcgi_spool *spool)
+{
+    return APR_FOPEN_READ | APR_FOPEN_BINARY
+           | (spool->limits.sendfile ? APR_FOPEN_SENDFILE_ENABLED : 0);
+}
+
+/* Opens a file once more, through /proc. */
+static apr_status_t open_again(const fcgi_spool *spool, apr_os_file_t fd,
+                               apr_pool_t *pool, apr_file_t **again)
+{
+    return apr_file_open(again, apr_psprintf(pool, "/proc/self/fd/%d", fd),
+                         reader_flags(spool), APR_FPROT_OS_DEFAULT, pool);
+}
+
 /*
  * Opens dir's file without a name, twice. O_TMPFILE gives one that never has
  * a name, so that nothing is left behind by a crash at any moment; APR has no
@@ -75,15 +98,12 @@ static apr_status_t open_nameless(fcgi_spool *spool, const char *dir)
 #ifdef O_TMPFILE
     apr_os_file_t fd =
         open(dir, O_TMPFILE | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
-    const char *again;
     apr_status_t rv;
 
     if (fd < 0) {
         return APR_FROM_OS_ERROR(errno);
     }
-    again = apr_psprintf(spool->pool, "/proc/self/fd/%d", fd);
-    rv = apr_file_open(&spool->reader, again, READER_FLAGS,
-                       APR_FPROT_OS_DEFAULT, spool->pool);
+    rv = open_again(spool, fd, spool->pool, &spool->reader);
     if (rv == APR_SUCCESS) {
         rv = apr_os_file_put(&spool->file, &fd, WRITER_FLAGS, spool->pool);
     }
@@ -109,7 +129,7 @@ static apr_status_t open_unlinked(fcgi_spool *spool, const char *dir)
         apr_file_mktemp(&spool->file, name, WRITER_FLAGS, spool->pool);
 
     if (rv == APR_SUCCESS) {
-        rv = apr_file_open(&spool->reader, name, READER_FLAGS,
+        rv = apr_file_open(&spool->reader, name, reader_flags(spool),
                            APR_FPROT_OS_DEFAULT, spool->pool);
         apr_file_remove(name, spool->pool);
     }
@@ -138,6 +158,20 @@ static apr_status_t open_file(fcgi_spool *spool)
 static int is_in_file(const apr_bucket *bucket)
 {
     return APR_BUCKET_IS_FILE(bucket);
+}
+
+/* The buffer of a bucket that has to be kept as a whole, or NULL. */
+static const apr_bucket_heap *buffer_of(const apr_bucket *bucket)
+{
+    return APR_BUCKET_IS_HEAP(bucket) ? bucket->data : NULL;
+}
+
+/* True if two buckets of a brigade, or its sentinel, lie in one buffer. */
+static int share_buffer(const apr_bucket_brigade *bb, const apr_bucket *bucket,
+                        const apr_bucket *other)
+{
+    return other != APR_BRIGADE_SENTINEL(bb) && buffer_of(other)
+           && buffer_of(other) == buffer_of(bucket);
 }
 
 /* Lets the spool's file buckets grow by n bytes that were written, in place
@@ -216,41 +250,195 @@ apr_status_t fcgi_spool_spill(fcgi_spool *spool)
     return rv;
 }
 
-apr_status_t fcgi_spool_add(fcgi_spool *spool, apr_bucket_brigade *bb)
+/* The block that is filled, with room in it; its length says how far. */
+static apr_bucket *get_block(fcgi_spool *spool)
 {
-    apr_status_t rv = APR_SUCCESS;
+    apr_bucket_alloc_t *list = spool->bb->bucket_alloc;
+    apr_bucket *block = APR_BRIGADE_FIRST(spool->block);
 
-    while (!APR_BRIGADE_EMPTY(bb)) {
-        apr_bucket *bucket = APR_BRIGADE_FIRST(bb);
-        const char *data;
-        apr_size_t len;
+    if (block != APR_BRIGADE_SENTINEL(spool->block)) {
+        const apr_bucket_heap *buffer = block->data;
 
-        if (APR_BUCKET_IS_METADATA(bucket)) {
-            apr_bucket_delete(bucket);
-            continue;
+        if (buffer->refcount.refcount == 1) {
+            block->length = 0; /* nobody has anything of it any more */
         }
+        if (block->length < FCGI_SPOOL_BLOCK_LEN) {
+            return block;
+        }
+        apr_bucket_delete(block);
+    }
+    block =
+        apr_bucket_heap_create(apr_bucket_alloc(FCGI_SPOOL_BLOCK_LEN, list),
+                               FCGI_SPOOL_BLOCK_LEN, apr_bucket_free, list);
+    block->length = 0;
+    APR_BRIGADE_INSERT_HEAD(spool->block, block);
+    return block;
+}
+
+/* Makes the next len bytes of the block the spool's last ones. */
+static void add_from_block(fcgi_spool *spool, apr_bucket *block,
+                           apr_size_t len)
+{
+    apr_bucket *last = APR_BRIGADE_LAST(spool->bb);
+
+    if (share_buffer(spool->bb, block, last)
+        && last->start + (apr_off_t)last->length == (apr_off_t)block->length) {
+        last->length += len;
+    }
+    else {
+        apr_bucket_copy(block, &last); /* of the bucket, not of the bytes */
+        last->start = (apr_off_t)block->length;
+        last->length = len;
+        APR_BRIGADE_INSERT_TAIL(spool->bb, last);
+    }
+    block->length += len;
+    spool->len += (apr_off_t)len;
+    spool->memory_len += len;
+}
+
+/* Copies bytes into blocks. */
+static void pack(fcgi_spool *spool, const char *data, apr_size_t len)
+{
+    while (len) {
+        apr_bucket *block = get_block(spool);
+        const apr_bucket_heap *buffer = block->data;
+        apr_size_t part = FCGI_SPOOL_BLOCK_LEN - block->length;
+
+        part = part < len ? part : len;
+        memcpy(buffer->base + block->length, data, part);
+        add_from_block(spool, block, part);
+        data += part;
+        len -= part;
+    }
+}
+
+/* How much of its buffer this bucket and those that follow it use. */
+static apr_size_t used_of_buffer(const apr_bucket_brigade *bb,
+                                 const apr_bucket *bucket)
+{
+    const apr_bucket *next = bucket;
+    apr_size_t used = 0;
+
+    do {
+        used += next->length < PACK_BELOW ? 0 : next->length;
+        next = APR_BUCKET_NEXT(next);
+    } while (share_buffer(bb, bucket, next));
+    return used;
+}
+
+/* True if the first bucket of bb would keep much more memory than it has
+ * bytes, or is copied in any case. */
+static int is_better_packed(const fcgi_spool *spool,
+                            const apr_bucket_brigade *bb)
+{
+    const apr_bucket *bucket = APR_BRIGADE_FIRST(bb);
+    const apr_bucket_heap *buffer = buffer_of(bucket);
+
+    if (bucket->length < PACK_BELOW || APR_BUCKET_IS_TRANSIENT(bucket)) {
+        return 1;
+    }
+    return buffer
+           && !share_buffer(spool->bb, bucket, APR_BRIGADE_LAST(spool->bb))
+           && buffer->alloc_len - used_of_buffer(bb, bucket)
+                  > MAY_WASTE(buffer->alloc_len);
+}
+
+/* Moves the first bucket of bb to the end of the spool. */
+static apr_status_t keep_first(fcgi_spool *spool, apr_bucket_brigade *bb)
+{
+    apr_bucket *bucket = APR_BRIGADE_FIRST(bb);
+    apr_status_t rv = apr_bucket_setaside(bucket, spool->pool);
+
+    if (rv == APR_SUCCESS) {
+        APR_BUCKET_REMOVE(bucket);
+        APR_BRIGADE_INSERT_TAIL(spool->bb, bucket);
+        spool->len += (apr_off_t)bucket->length;
+        spool->memory_len += bucket->length;
+    }
+    return rv;
+}
+
+/* Takes the first bucket of bb into memory. */
+static apr_status_t add_first(fcgi_spool *spool, apr_bucket_brigade *bb)
+{
+    apr_bucket *bucket = APR_BRIGADE_FIRST(bb);
+    apr_status_t rv = APR_SUCCESS;
+    const char *data;
+    apr_size_t len = 0;
+
+    if (!APR_BUCKET_IS_METADATA(bucket)) {
         /* brings buckets of unknown length, and files, into memory */
         rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
-        if (rv == APR_SUCCESS && !len) {
-            apr_bucket_delete(bucket);
-            continue;
-        }
-        if (rv == APR_SUCCESS && (apr_off_t)len > fcgi_spool_room(spool)) {
-            rv = APR_INCOMPLETE;
-        }
-        if (rv == APR_SUCCESS) {
-            rv = apr_bucket_setaside(bucket, spool->pool);
-        }
+    }
+    if (rv == APR_SUCCESS && (apr_off_t)len > fcgi_spool_room(spool)) {
+        rv = APR_INCOMPLETE;
+    }
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    if (len && !is_better_packed(spool, bb)) {
+        return keep_first(spool, bb);
+    }
+    if (len) {
+        pack(spool, data, len);
+    }
+    apr_bucket_delete(bucket);
+    return APR_SUCCESS;
+}
+
+static int is_too_much(const fcgi_spool *spool)
+{
+    return spool->memory_len > spool->limits.memory;
+}
+
+apr_status_t fcgi_spool_add(fcgi_spool *spool, apr_bucket_brigade *bb)
+{
+    apr_status_t spilled = APR_SUCCESS;
+
+    while (!APR_BRIGADE_EMPTY(bb)) {
+        apr_status_t rv = add_first(spool, bb);
+
         if (rv != APR_SUCCESS) {
             return rv;
         }
-        APR_BUCKET_REMOVE(bucket);
-        APR_BRIGADE_INSERT_TAIL(spool->bb, bucket);
-        spool->len += (apr_off_t)len;
-        spool->memory_len += len;
-        if (spool->memory_len > spool->limits.memory) {
-            rv = fcgi_spool_spill(spool);
+        if (is_too_much(spool) && spilled == APR_SUCCESS) {
+            spilled = fcgi_spool_spill(spool);
         }
+    }
+    return spilled;
+}
+
+apr_status_t fcgi_spool_write(fcgi_spool *spool, const char *data,
+                              apr_size_t len)
+{
+    if ((apr_off_t)len > fcgi_spool_room(spool)) {
+        return APR_INCOMPLETE;
+    }
+    pack(spool, data, len);
+    return is_too_much(spool) ? fcgi_spool_spill(spool) : APR_SUCCESS;
+}
+
+/*
+ * One more handle of the file, to be given away. It is opened, for a duplicate
+ * shares its position with others that other threads read, and httpd may
+ * start a program before it can be told to close it; where there is no /proc,
+ * a duplicate has to do.
+ */
+static apr_status_t open_given(fcgi_spool *spool, apr_file_t **file)
+{
+    apr_os_file_t fd;
+    apr_status_t rv = apr_os_file_get(&fd, spool->reader);
+
+    if (rv == APR_SUCCESS
+        && open_again(spool, fd, spool->given, file) == APR_SUCCESS) {
+        return APR_SUCCESS;
+    }
+    rv = apr_file_dup(file, spool->reader, spool->given);
+    if (rv == APR_SUCCESS) {
+        rv = apr_os_file_get(&fd, *file);
+    }
+    if (rv == APR_SUCCESS && fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+        rv = APR_FROM_OS_ERROR(errno);
     }
     return rv;
 }
@@ -267,7 +455,7 @@ static apr_status_t lend(fcgi_spool *spool, apr_off_t start, apr_size_t len,
         apr_pool_create(&spool->given, spool->pool);
     }
     if (own) {
-        rv = apr_file_dup(&file, spool->reader, spool->given);
+        rv = open_given(spool, &file);
     }
     if (rv != APR_SUCCESS) {
         return rv;
@@ -383,6 +571,7 @@ apr_status_t fcgi_spool_copy(fcgi_spool *spool, apr_bucket_brigade *bb,
 void fcgi_spool_clear(fcgi_spool *spool)
 {
     apr_brigade_cleanup(spool->bb);
+    apr_brigade_cleanup(spool->block);
     spool->len = 0;
     spool->memory_len = 0;
 }

@@ -4,6 +4,13 @@
  * fcgi_spool.h - bytes held for later, in order: in memory first, then in an
  * unlinked temporary file, up to a stated end. Used for request bodies and
  * for answers; knows neither FastCGI nor sockets.
+ *
+ * However small the pieces are in which they come, a byte costs about a byte:
+ * what would keep much more memory than it has bytes is copied into blocks of
+ * the spool's own; a buffer of which three quarters are in use stays where it
+ * is. So what is held in memory keeps at most a third more than
+ * limits.memory, and what is not in use of the first buffer or block, as it
+ * was taken already, and of the last block, as it is free still.
  */
 #ifndef FCGI_SPOOL_H
 #define FCGI_SPOOL_H
@@ -11,22 +18,26 @@
 #include <apr_buckets.h>
 #include <apr_file_io.h>
 
+#define FCGI_SPOOL_BLOCK_LEN 8000
+
 typedef struct fcgi_spool_limits {
     apr_size_t memory; /* bytes held in memory before a file is used */
     apr_off_t max;     /* bytes held at all */
     const char *dir;   /* where the file is made; NULL: the system's */
+    int sendfile;      /* httpd may send from the file without reading it */
 } fcgi_spool_limits;
 
 typedef struct fcgi_spool {
     fcgi_spool_limits limits;
-    apr_pool_t *pool;       /* of the spool and its file */
-    apr_bucket_brigade *bb; /* what is held: file buckets, then memory */
-    apr_off_t len;          /* bytes held */
-    apr_size_t memory_len;  /* of these, in memory */
-    apr_file_t *file;       /* NULL: none was needed yet */
-    apr_file_t *reader;     /* the same file, for what is given away */
-    apr_off_t file_end;     /* bytes written to the file */
-    apr_pool_t *given;      /* of the file buckets that were taken or given */
+    apr_pool_t *pool;          /* of the spool and its file */
+    apr_bucket_brigade *bb;    /* what is held: file buckets, then memory */
+    apr_off_t len;             /* bytes held */
+    apr_size_t memory_len;     /* of these, in memory */
+    apr_bucket_brigade *block; /* the one that is filled; or empty */
+    apr_file_t *file;          /* NULL: none was needed yet */
+    apr_file_t *reader;        /* the same file, for what is given away */
+    apr_off_t file_end;        /* bytes written to the file */
+    apr_pool_t *given; /* of the file buckets that were taken or given */
 } fcgi_spool;
 
 /* Makes an empty spool that lives in pool; no file is made yet. */
@@ -41,6 +52,11 @@ fcgi_spool *fcgi_spool_create(apr_pool_t *pool, apr_bucket_alloc_t *list,
  * cannot be made or written, as APR_ENOSPC: then all is held in memory.
  */
 apr_status_t fcgi_spool_add(fcgi_spool *spool, apr_bucket_brigade *bb);
+
+/* Takes a copy of len bytes at data to the end of the spool, all of them or
+ * none. Returns as fcgi_spool_add(). */
+apr_status_t fcgi_spool_write(fcgi_spool *spool, const char *data,
+                              apr_size_t len);
 
 /* Moves what is in memory to the file. Errors as fcgi_spool_add(). */
 apr_status_t fcgi_spool_spill(fcgi_spool *spool);
@@ -60,7 +76,9 @@ apr_status_t fcgi_spool_copy(fcgi_spool *spool, apr_bucket_brigade *bb,
                              apr_off_t from, apr_off_t max);
 
 /* As fcgi_spool_take(), for httpd's output filters: the file buckets have
- * handles of their own, which a filter may set aside in its own pool. */
+ * handles of their own, which a filter may set aside in its own pool, and
+ * read in its own thread. As all handles of the spool, they are closed in
+ * programs that httpd starts. */
 apr_status_t fcgi_spool_give(fcgi_spool *spool, apr_bucket_brigade *bb,
                              apr_off_t max);
 

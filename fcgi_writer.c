@@ -69,42 +69,64 @@ void fcgi_writer_begin(fcgi_writer *writer, uint16_t request_id, uint8_t flags,
     add_header(writer, FCGI_PARAMS, 0);
 }
 
-/* Moves a bucket's data, which may take several records. */
-static apr_status_t add_stdin(fcgi_writer *writer, apr_bucket *bucket,
-                              apr_off_t *total)
+/* Brings all of body into memory and adds up how much it is. A bucket without
+ * content goes: a record without content would end the stream. */
+static apr_status_t read_all(apr_bucket_brigade *body, apr_size_t *total)
 {
-    const char *data;
-    apr_size_t len;
-    apr_status_t rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
+    apr_bucket *bucket = APR_BRIGADE_FIRST(body);
 
-    if (rv == APR_SUCCESS && !len) {
-        apr_bucket_delete(bucket); /* a record without content would end it */
+    *total = 0;
+    while (bucket != APR_BRIGADE_SENTINEL(body)) {
+        apr_bucket *empty = bucket;
+        const char *data;
+        apr_size_t len;
+        apr_status_t rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
+
+        if (rv != APR_SUCCESS) {
+            return rv;
+        }
+        *total += len;
+        bucket = APR_BUCKET_NEXT(bucket);
+        if (!len) {
+            apr_bucket_delete(empty);
+        }
+    }
+    return APR_SUCCESS;
+}
+
+/* Moves len bytes of body, however many buckets that are, into a record. */
+static apr_status_t add_stdin(fcgi_writer *writer, apr_bucket_brigade *body,
+                              apr_size_t len)
+{
+    apr_bucket *end;
+    apr_status_t rv = apr_brigade_partition(body, (apr_off_t)len, &end);
+
+    if (rv != APR_SUCCESS) {
         return rv;
     }
-    while (rv == APR_SUCCESS && len && bucket) {
-        apr_bucket *rest = NULL;
+    add_header(writer, FCGI_STDIN, len);
+    while (APR_BRIGADE_FIRST(body) != end) {
+        apr_bucket *bucket = APR_BRIGADE_FIRST(body);
 
-        if (len > FCGI_MAX_CONTENT_LEN) {
-            rv = apr_bucket_split(bucket, FCGI_MAX_CONTENT_LEN);
-            rest = APR_BUCKET_NEXT(bucket);
-        }
         APR_BUCKET_REMOVE(bucket);
-        add_header(writer, FCGI_STDIN, bucket->length);
         add(writer, bucket);
-        *total += (apr_off_t)bucket->length;
-        len -= bucket->length;
-        bucket = rest;
     }
-    return rv;
+    return APR_SUCCESS;
 }
 
 apr_status_t fcgi_writer_stdin(fcgi_writer *writer, apr_bucket_brigade *body,
                                apr_off_t *len)
 {
-    apr_status_t rv = APR_SUCCESS;
+    apr_size_t total;
+    apr_status_t rv = read_all(body, &total);
 
-    while (rv == APR_SUCCESS && !APR_BRIGADE_EMPTY(body)) {
-        rv = add_stdin(writer, APR_BRIGADE_FIRST(body), len);
+    while (rv == APR_SUCCESS && total) {
+        apr_size_t part =
+            total < FCGI_MAX_CONTENT_LEN ? total : FCGI_MAX_CONTENT_LEN;
+
+        rv = add_stdin(writer, body, part);
+        *len += (apr_off_t)part;
+        total -= part;
     }
     return rv;
 }

@@ -38,8 +38,9 @@ void fcgi_writer_begin(fcgi_writer *writer, uint16_t request_id, uint8_t flags,
                        const char *params, apr_size_t len);
 
 /*
- * Moves the data of body into STDIN records (5.3); body is empty afterwards.
- * Adds to *len how many bytes that were. Errors of reading a bucket.
+ * Moves the data of body into as few STDIN records (5.3) as it takes; body is
+ * empty afterwards. Adds to *len how many bytes that were. Errors of reading
+ * a bucket: then body is left.
  */
 apr_status_t fcgi_writer_stdin(fcgi_writer *writer, apr_bucket_brigade *body,
                                apr_off_t *len);

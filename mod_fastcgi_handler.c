@@ -397,6 +397,7 @@ static fcgi_exchange *create_exchange(request_rec *r,
                                       const fcgi_backend *backend)
 {
     const fcgi_dir_config *conf = fcgi_config_settings(r);
+    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
     fcgi_terms terms;
 
     terms.connect = conf->connect_timeout;
@@ -412,6 +413,9 @@ static fcgi_exchange *create_exchange(request_rec *r,
     terms.spool.memory = (apr_size_t)conf->buffer_memory;
     terms.spool.max = conf->buffer_max;
     terms.spool.dir = conf->buffer_dir;
+    /* Where nothing is said httpd sends no file of the site so, as that may
+     * lie anywhere; ours lies where the system's temporary files do. */
+    terms.spool.sendfile = core->enable_sendfile != ENABLE_SENDFILE_OFF;
     return fcgi_exchange_create(r, backend, &terms);
 }
 

@@ -7,6 +7,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -26,6 +28,7 @@
 
 #define MEMORY 1000
 #define MAX    100000
+#define BLOCK  FCGI_SPOOL_BLOCK_LEN
 
 struct fixture {
     apr_pool_t *pool;
@@ -68,7 +71,7 @@ static int count_open_files(void)
 static void start_with(struct fixture *f, apr_size_t memory, apr_off_t max,
                        const char *dir)
 {
-    fcgi_spool_limits limits = { memory, max, dir };
+    fcgi_spool_limits limits = { memory, max, dir, 0 };
 
     f->spool = fcgi_spool_create(f->pool, f->list, &limits);
     f->added = f->taken = 0;
@@ -107,18 +110,46 @@ static int teardown(void **state)
     return 0;
 }
 
-/* The next len bytes of the text, in a bucket of its own, into f->bb. */
-static void put_text(struct fixture *f, apr_size_t len)
+/* Writes the next len bytes of the text. */
+static void write_text(struct fixture *f, char *bytes, apr_size_t len)
 {
-    char *bytes = malloc(len + 1);
     apr_size_t i;
 
     for (i = 0; i < len; i++) {
         bytes[i] = text_at(f->added + (apr_off_t)i);
     }
     f->added += (apr_off_t)len;
-    APR_BRIGADE_INSERT_TAIL(f->bb,
-                            apr_bucket_heap_create(bytes, len, free, f->list));
+}
+
+static int buffers; /* that were made by put_buffer() and are not freed */
+static apr_size_t largest_buffer; /* of them, in a test that sets it */
+
+static void free_buffer(void *buffer)
+{
+    buffers--;
+    free(buffer);
+}
+
+/* The next len bytes of the text into f->bb, in a bucket that keeps a buffer
+ * of buffer_len bytes, as one that a socket was read into. */
+static apr_bucket *put_buffer(struct fixture *f, apr_size_t len,
+                              apr_size_t buffer_len)
+{
+    char *bytes = malloc(buffer_len + 1);
+    apr_bucket *bucket;
+
+    write_text(f, bytes, len);
+    bucket = apr_bucket_heap_create(bytes, buffer_len, free_buffer, f->list);
+    bucket->length = len;
+    buffers++;
+    APR_BRIGADE_INSERT_TAIL(f->bb, bucket);
+    return bucket;
+}
+
+/* The same in a bucket of its own. */
+static void put_text(struct fixture *f, apr_size_t len)
+{
+    put_buffer(f, len, len);
 }
 
 static apr_status_t add(struct fixture *f, apr_size_t len)
@@ -169,6 +200,29 @@ static apr_off_t give(struct fixture *f, apr_off_t max)
     return check_bb(f, f->bb);
 }
 
+/* How much memory what is held keeps in truth: each buffer once. */
+static apr_size_t memory_of(const fcgi_spool *spool)
+{
+    const apr_bucket *bucket, *before;
+    apr_size_t sum = 0;
+
+    for (bucket = APR_BRIGADE_FIRST(spool->bb);
+         bucket != APR_BRIGADE_SENTINEL(spool->bb);
+         bucket = APR_BUCKET_NEXT(bucket)) {
+        if (!APR_BUCKET_IS_HEAP(bucket)) {
+            continue;
+        }
+        before = APR_BRIGADE_FIRST(spool->bb);
+        while (before != bucket && before->data != bucket->data) {
+            before = APR_BUCKET_NEXT(before);
+        }
+        if (before == bucket) {
+            sum += ((const apr_bucket_heap *)bucket->data)->alloc_len;
+        }
+    }
+    return sum;
+}
+
 static void assert_held(struct fixture *f)
 {
     apr_off_t len;
@@ -177,6 +231,8 @@ static void assert_held(struct fixture *f)
     apr_brigade_length(f->spool->bb, 1, &len);
     assert_int_equal(len, f->spool->len);
     assert_true((apr_off_t)f->spool->memory_len <= f->spool->len);
+    assert_true(memory_of(f->spool)
+                <= f->spool->memory_len / 3 * 4 + largest_buffer + 2 * BLOCK);
 }
 
 /* ---- the tests ---------------------------------------------------------- */
@@ -423,7 +479,7 @@ static void the_file_goes_with_the_pool(void **state)
     struct fixture *f = *state;
     int open_files = count_open_files();
     apr_pool_t *pool;
-    fcgi_spool_limits limits = { MEMORY, MAX, f->dir };
+    fcgi_spool_limits limits = { MEMORY, MAX, f->dir, 0 };
 
     apr_pool_create(&pool, f->pool);
     f->spool = fcgi_spool_create(pool, f->list, &limits);
@@ -440,7 +496,7 @@ static void what_was_given_survives_setaside_and_the_spool(void **state)
 {
     struct fixture *f = *state;
     apr_pool_t *spool_pool, *other;
-    fcgi_spool_limits limits = { MEMORY, MAX, f->dir };
+    fcgi_spool_limits limits = { MEMORY, MAX, f->dir, 0 };
     apr_bucket *bucket;
 
     apr_pool_create(&spool_pool, NULL);
@@ -613,6 +669,447 @@ static void a_spool_without_a_directory_uses_the_systems(void **state)
     assert_int_equal(take(f, MAX), 3000);
 }
 
+#define MANY_FILES 1000
+
+/* Adds and gives, so that all handles of a spool in dir are open; returns how
+ * many of these a program would inherit, or -1 if something fails. */
+static int count_inherited(struct fixture *f, const char *dir)
+{
+    char was_open[MANY_FILES];
+    int fd, handles = 0, inherited = 0;
+
+    for (fd = 0; fd < MANY_FILES; fd++) {
+        was_open[fd] = fcntl(fd, F_GETFD) >= 0;
+    }
+    start_with(f, MEMORY, MAX, dir);
+    put_text(f, 3000);
+    if (fcgi_spool_add(f->spool, f->bb) != APR_SUCCESS
+        || fcgi_spool_give(f->spool, f->bb, 2000) != APR_SUCCESS) {
+        return -1;
+    }
+    for (fd = 0; fd < MANY_FILES; fd++) {
+        int flags = was_open[fd] ? -1 : fcntl(fd, F_GETFD);
+
+        handles += flags >= 0;
+        inherited += flags >= 0 && !(flags & FD_CLOEXEC);
+    }
+    return check_bb(f, f->bb) == 2000 && handles == 3 ? inherited : -1;
+}
+
+static void a_program_inherits_nothing(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(count_inherited(f, f->dir), 0);
+}
+
+/* A process that sees nothing but its directory: the file has a name for a
+ * moment, and what is given are duplicates. */
+static void a_program_inherits_nothing_without_proc_either(void **state)
+{
+    struct fixture *f = *state;
+    int status;
+    pid_t pid;
+
+    if (geteuid() != 0) {
+        return; /* chroot() is for root */
+    }
+    pid = fork();
+    if (!pid) {
+        _exit(chroot(f->dir) || chdir("/") ? 100 : count_inherited(f, "/"));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_int_equal(count_files(f->dir), 0);
+}
+
+/* Another thread reads what was given, while this one reads, too. */
+static void what_was_given_has_positions_of_its_own(void **state)
+{
+    struct fixture *f = *state;
+    apr_off_t at = 0;
+    apr_file_t *first, *second;
+
+    assert_int_equal(add(f, 3000), APR_SUCCESS);
+    assert_int_equal(fcgi_spool_give(f->spool, f->bb, 1000), APR_SUCCESS);
+    assert_int_equal(fcgi_spool_give(f->spool, f->bb, 1000), APR_SUCCESS);
+    first = ((apr_bucket_file *)APR_BRIGADE_FIRST(f->bb)->data)->fd;
+    second = ((apr_bucket_file *)APR_BRIGADE_LAST(f->bb)->data)->fd;
+    assert_ptr_not_equal(first, second);
+    at = 500;
+    assert_int_equal(apr_file_seek(first, APR_SET, &at), APR_SUCCESS);
+    at = 0;
+    assert_int_equal(apr_file_seek(second, APR_CUR, &at), APR_SUCCESS);
+    assert_int_equal(at, 0);
+    assert_int_equal(check_bb(f, f->bb), 2000);
+}
+
+static void the_file_is_sent_as_it_is_if_that_is_allowed(void **state)
+{
+    struct fixture *f = *state;
+    int sendfile;
+
+    for (sendfile = 0; sendfile < 2; sendfile++) {
+        apr_file_t *file;
+
+        start(f, MEMORY, MAX);
+        f->spool->limits.sendfile = sendfile;
+        assert_int_equal(add(f, 3000), APR_SUCCESS);
+        assert_int_equal(fcgi_spool_give(f->spool, f->bb, MAX), APR_SUCCESS);
+        file = ((apr_bucket_file *)APR_BRIGADE_FIRST(f->bb)->data)->fd;
+        assert_int_equal(
+            !!(apr_file_flags_get(file) & APR_FOPEN_SENDFILE_ENABLED),
+            sendfile);
+        assert_int_equal(check_bb(f, f->bb), 3000);
+    }
+}
+
+/* ---- small pieces ------------------------------------------------------- */
+
+/* As a body comes that has a byte in each segment. */
+static void a_byte_keeps_no_buffer(void **state)
+{
+    struct fixture *f = *state;
+    int i;
+
+    start(f, 8 * BLOCK, 10 * MAX);
+    for (i = 0; i < 8 * BLOCK; i++) {
+        put_buffer(f, 1, BLOCK);
+        assert_int_equal(fcgi_spool_add(f->spool, f->bb), APR_SUCCESS);
+        assert_int_equal(buffers, 0);
+    }
+    assert_null(f->spool->file);
+    assert_int_equal(memory_of(f->spool), 8 * BLOCK);
+    assert_held(f);
+    assert_int_equal(take(f, MAX), 8 * BLOCK);
+}
+
+static int count_buckets(const struct fixture *f)
+{
+    const apr_bucket *bucket;
+    int count = 0;
+
+    for (bucket = APR_BRIGADE_FIRST(f->spool->bb);
+         bucket != APR_BRIGADE_SENTINEL(f->spool->bb);
+         bucket = APR_BUCKET_NEXT(bucket)) {
+        count++;
+    }
+    return count;
+}
+
+/* A bucket itself is larger than a few bytes, whatever these keep. */
+static void bytes_do_not_keep_a_bucket_each(void **state)
+{
+    struct fixture *f = *state;
+    apr_bucket *bucket;
+
+    start(f, MAX, MAX);
+    bucket = put_buffer(f, 2 * BLOCK, 2 * BLOCK);
+    apr_bucket_split(bucket, 2 * BLOCK - 1000);
+    while ((bucket = APR_BUCKET_NEXT(bucket))->length > 1) {
+        apr_bucket_split(bucket, 1);
+    }
+    while (f->added < 3 * BLOCK) {
+        put_buffer(f, 1, 1);
+    }
+    assert_int_equal(fcgi_spool_add(f->spool, f->bb), APR_SUCCESS);
+    assert_true(count_buckets(f) <= 4);
+    assert_held(f);
+    assert_int_equal(take(f, MAX), 3 * BLOCK);
+}
+
+static void what_is_well_used_stays_where_it_is(void **state)
+{
+    struct fixture *f = *state;
+    const char *data;
+    apr_size_t len;
+    apr_bucket *bucket;
+
+    start(f, 100000, MAX);
+    bucket = put_buffer(f, 50000, 56000); /* three records in one read */
+    apr_bucket_split(bucket, 20000);
+    apr_bucket_split(APR_BUCKET_NEXT(bucket), 20000);
+    apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
+    assert_int_equal(fcgi_spool_add(f->spool, f->bb), APR_SUCCESS);
+    assert_int_equal(f->spool->memory_len, 50000);
+    assert_int_equal(memory_of(f->spool), 56000);
+    bucket = APR_BRIGADE_FIRST(f->spool->bb);
+    assert_ptr_equal(((apr_bucket_heap *)bucket->data)->base, data);
+
+    assert_int_equal(take(f, 49999), 49999);
+    assert_int_equal(memory_of(f->spool), 56000);
+    assert_int_equal(take(f, 1), 1);
+    assert_int_equal(buffers, 0);
+}
+
+static void what_is_badly_used_is_copied(void **state)
+{
+    struct fixture *f = *state;
+    apr_bucket *bucket;
+
+    start(f, MAX, MAX);
+    put_buffer(f, 5000, 56000);
+    assert_int_equal(fcgi_spool_add(f->spool, f->bb), APR_SUCCESS);
+    assert_int_equal(buffers, 0);
+    assert_int_equal(memory_of(f->spool), BLOCK);
+
+    bucket = put_buffer(f, 56000, 56000); /* of which all but 5000 is copied */
+    apr_bucket_split(bucket, 5000);
+    while ((bucket = APR_BUCKET_NEXT(bucket))->length > 1000) {
+        apr_bucket_split(bucket, 1000);
+    }
+    assert_int_equal(fcgi_spool_add(f->spool, f->bb), APR_SUCCESS);
+    assert_int_equal(buffers, 0);
+    assert_int_equal(memory_of(f->spool), 8 * BLOCK);
+    assert_held(f);
+    assert_int_equal(take(f, MAX), 61000);
+}
+
+static void random_pieces_agree_with_the_model(void **state)
+{
+    static const apr_size_t sizes[] = { 1, 20, 4000, 9000, 30000 };
+    struct fixture *f = *state;
+    int round;
+
+    srand(66);
+    largest_buffer = 39000;
+    start(f, 40000, (apr_off_t)1 << 40);
+    for (round = 0; round < 1000; round++) {
+        apr_size_t max = sizes[rand() % 5];
+        int count = rand() % 20;
+
+        while (count--) {
+            apr_size_t len = 1 + (apr_size_t)rand() % max;
+            apr_size_t unused = rand() % 2 ? (apr_size_t)rand() % 9000 : 0;
+
+            apr_bucket_split(put_buffer(f, len, len + unused),
+                             (apr_size_t)rand() % len);
+        }
+        assert_int_equal(fcgi_spool_add(f->spool, f->bb), APR_SUCCESS);
+        assert_true(f->spool->memory_len <= 40000);
+        assert_held(f);
+        if (rand() % 2) {
+            take(f, rand() % (int)max);
+        }
+        else {
+            give(f, rand() % 60000);
+        }
+        assert_held(f);
+        if (rand() % 20 == 0) {
+            assert_int_equal(fcgi_spool_spill(f->spool), APR_SUCCESS);
+            fcgi_spool_reclaim(f->spool);
+            assert_held(f);
+        }
+    }
+    assert_int_equal(take(f, f->added), f->added - f->taken);
+    assert_held(f);
+    assert_int_equal(buffers, 0);
+    largest_buffer = 0;
+}
+
+static void a_block_is_used_again(void **state)
+{
+    struct fixture *f = *state;
+    const apr_bucket *block;
+    const void *data;
+    int i;
+
+    assert_int_equal(add(f, 1), APR_SUCCESS);
+    block = APR_BRIGADE_FIRST(f->spool->block);
+    data = ((const apr_bucket_heap *)block->data)->base;
+    for (i = 0; i < 10 * BLOCK; i++) {
+        assert_int_equal(take(f, 1), 1);
+        assert_int_equal(add(f, 1), APR_SUCCESS);
+        block = APR_BRIGADE_FIRST(f->spool->block);
+        assert_ptr_equal(((const apr_bucket_heap *)block->data)->base, data);
+    }
+}
+
+/* What was taken of a block stays as it is while the block is filled. */
+static void what_was_taken_of_a_block_is_not_touched(void **state)
+{
+    struct fixture *f = *state;
+    apr_bucket_brigade *taken = apr_brigade_create(f->pool, f->list);
+    int i;
+
+    for (i = 0; i < 3 * BLOCK; i++) {
+        assert_int_equal(add(f, 1), APR_SUCCESS);
+        if (i % 100 == 99) {
+            assert_int_equal(fcgi_spool_take(f->spool, taken, 100),
+                             APR_SUCCESS);
+        }
+    }
+    fcgi_spool_clear(f->spool);
+    assert_int_equal(check_bb(f, taken), 3 * BLOCK);
+}
+
+/* The text begins with a byte that is added after what follows it. */
+static void a_part_of_a_block_can_come_back(void **state)
+{
+    struct fixture *f = *state;
+    apr_bucket_brigade *taken = apr_brigade_create(f->pool, f->list);
+
+    start(f, 2 * BLOCK, MAX);
+    f->added = 1;
+    put_buffer(f, 6500, MAX);
+    assert_int_equal(fcgi_spool_add(f->spool, f->bb), APR_SUCCESS);
+    assert_int_equal(fcgi_spool_take(f->spool, taken, MAX), APR_SUCCESS);
+    f->added = 0;
+    assert_int_equal(add(f, 1), APR_SUCCESS);
+    f->added += 6500;
+    assert_int_equal(fcgi_spool_add(f->spool, taken), APR_SUCCESS);
+    assert_int_equal(add(f, 1), APR_SUCCESS);
+    assert_held(f);
+    assert_int_equal(take(f, MAX), 6502);
+}
+
+static void fill_blocks(struct fixture *f, int len)
+{
+    start(f, 4 * BLOCK, 10 * MAX);
+    while (len--) {
+        put_buffer(f, 1, 10);
+    }
+    assert_int_equal(fcgi_spool_add(f->spool, f->bb), APR_SUCCESS);
+}
+
+static void copies_begin_anywhere_in_a_block(void **state)
+{
+    struct fixture *f = *state;
+    int len = 2 * BLOCK + 700, from, max;
+
+    fill_blocks(f, len);
+    for (from = 0; from < len; from += 97) {
+        for (max = 1; max < len; max += 1999) {
+            int left = len - from;
+
+            f->taken = from;
+            assert_int_equal(fcgi_spool_copy(f->spool, f->bb, from, max),
+                             APR_SUCCESS);
+            assert_int_equal(check_bb(f, f->bb), max < left ? max : left);
+        }
+    }
+    f->taken = 0;
+    assert_held(f);
+    assert_int_equal(take(f, MAX), len);
+}
+
+static void any_split_of_blocks_gives_the_same_bytes(void **state)
+{
+    struct fixture *f = *state;
+    int len = 2 * BLOCK + 700, at;
+
+    for (at = 0; at <= len; at += 193) {
+        fill_blocks(f, len);
+        assert_int_equal(take(f, at), at);
+        assert_held(f);
+        assert_int_equal(give(f, MAX), len - at);
+        assert_held(f);
+    }
+}
+
+static void a_block_that_was_begun_goes_to_the_file(void **state)
+{
+    struct fixture *f = *state;
+    int len = BLOCK + 700, at;
+
+    for (at = 0; at < len; at += 1100) {
+        fill_blocks(f, len);
+        assert_int_equal(take(f, at), at);
+        assert_int_equal(fcgi_spool_spill(f->spool), APR_SUCCESS);
+        assert_int_equal(f->spool->memory_len, 0);
+        assert_int_equal(f->spool->file_end, len - at);
+        assert_int_equal(add(f, 300), APR_SUCCESS); /* on in memory */
+        assert_held(f);
+        assert_int_equal(f->spool->memory_len, 300);
+        assert_int_equal(take(f, MAX), len - at + 300);
+        apr_file_close(f->spool->file);
+        apr_pool_cleanup_kill(f->pool, f->spool->file,
+                              (apr_status_t(*)(void *))apr_file_close);
+    }
+}
+
+static void without_a_file_small_pieces_stay_small(void **state)
+{
+    struct fixture *f = *state;
+    apr_status_t rv = APR_SUCCESS;
+    int i;
+
+    start_with(f, MEMORY, MAX, "/tmp/fcgi-spool-test-is-not-here");
+    for (i = 0; i < 3 * BLOCK; i++) {
+        put_buffer(f, 1, BLOCK);
+        rv = fcgi_spool_add(f->spool, f->bb);
+        assert_int_equal(APR_STATUS_IS_ENOENT(rv), i >= MEMORY);
+    }
+    assert_int_equal(buffers, 0);
+    assert_int_equal(memory_of(f->spool), 3 * BLOCK);
+    assert_held(f);
+    assert_int_equal(take(f, MAX), 3 * BLOCK);
+}
+
+static void bytes_are_written_whole_or_not_at_all(void **state)
+{
+    struct fixture *f = *state;
+    char text[3 * MEMORY];
+
+    start(f, MEMORY, 4 * MEMORY);
+    write_text(f, text, 3 * MEMORY);
+    assert_int_equal(fcgi_spool_write(f->spool, text, MEMORY), APR_SUCCESS);
+    assert_null(f->spool->file);
+    assert_int_equal(fcgi_spool_write(f->spool, text + MEMORY, 2 * MEMORY),
+                     APR_SUCCESS);
+    assert_int_equal(f->spool->file_end, 3 * MEMORY);
+    assert_int_equal(fcgi_spool_write(f->spool, text, MEMORY + 1),
+                     APR_INCOMPLETE);
+    memset(text, 0, sizeof(text));
+    assert_held(f);
+    assert_int_equal(take(f, MAX), 3 * MEMORY);
+}
+
+/* The same as the_file_never_exceeds_the_bound(), with reads as they come from
+ * an application: pieces of a large buffer, some of them small. */
+static void what_there_is_room_for_is_taken_in_any_pieces(void **state)
+{
+    struct fixture *f = *state;
+    int round;
+
+    srand(12);
+    largest_buffer = 57344;
+    start(f, 65536, 200000);
+    for (round = 0; round < 2000; round++) {
+        apr_off_t room = fcgi_spool_room(f->spool);
+
+        if (room > 0) {
+            apr_size_t len = room < 57344 ? (apr_size_t)room : 57344;
+            apr_bucket *bucket;
+
+            if (rand() % 2) {
+                len = 1 + (apr_size_t)rand() % len;
+            }
+            bucket = put_buffer(f, len, 57344);
+            while (bucket->length > 1) {
+                apr_size_t at = rand() % 2 ? 9000 : 2000;
+
+                at = 1 + (apr_size_t)rand() % at;
+                if (at >= bucket->length) {
+                    break;
+                }
+                apr_bucket_split(bucket, at);
+                bucket = APR_BUCKET_NEXT(bucket);
+            }
+            assert_int_equal(fcgi_spool_add(f->spool, f->bb), APR_SUCCESS);
+        }
+        assert_true(f->spool->file_end <= 200000);
+        assert_held(f);
+        take(f, rand() % 40000);
+        if (rand() % 100 == 0) {
+            take(f, MAX * 10);
+            fcgi_spool_reclaim(f->spool);
+        }
+    }
+    largest_buffer = 0;
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -639,6 +1136,24 @@ int main(void)
         TEST(a_missing_directory_leaves_all_in_memory),
         TEST(a_full_disk_leaves_the_rest_in_memory),
         TEST(a_spool_without_a_directory_uses_the_systems),
+        TEST(a_program_inherits_nothing),
+        TEST(a_program_inherits_nothing_without_proc_either),
+        TEST(what_was_given_has_positions_of_its_own),
+        TEST(the_file_is_sent_as_it_is_if_that_is_allowed),
+        TEST(a_byte_keeps_no_buffer),
+        TEST(bytes_do_not_keep_a_bucket_each),
+        TEST(a_part_of_a_block_can_come_back),
+        TEST(what_is_well_used_stays_where_it_is),
+        TEST(what_is_badly_used_is_copied),
+        TEST(random_pieces_agree_with_the_model),
+        TEST(a_block_is_used_again),
+        TEST(what_was_taken_of_a_block_is_not_touched),
+        TEST(copies_begin_anywhere_in_a_block),
+        TEST(any_split_of_blocks_gives_the_same_bytes),
+        TEST(a_block_that_was_begun_goes_to_the_file),
+        TEST(without_a_file_small_pieces_stay_small),
+        TEST(bytes_are_written_whole_or_not_at_all),
+        TEST(what_there_is_room_for_is_taken_in_any_pieces),
     };
 
     apr_initialize();

@@ -1,0 +1,191 @@
+# The files of what is held are for nobody else, and sent as the server says.
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+
+use strict;
+use warnings;
+use Digest::MD5 qw(md5_hex);
+use Fcntl qw(O_RDONLY);
+use FindBin qw($Bin);
+use lib "$Bin/lib";
+use Client;
+use FcgiApp;
+use Httpd;
+use POSIX ();
+use Private;
+use Socket qw(SOL_SOCKET SO_RCVBUF);
+use Test::More;
+
+my $MB = 1024 * 1024;
+my $H2 = Httpd::mpm() ne 'prefork';
+my $CLOSE_ON_EXEC = 02000000;   # as Linux shows it in fdinfo
+my $HEAD = "Content-Type: text/plain\r\n\r\n";
+my $PAGE = pack 'N*', 0 .. 5 * $MB;
+
+# /page answers with the page, after a pause in it; /hold when it may.
+my $app = FcgiApp->start(sub {
+    my ($c) = @_;
+    my $request = $c->read_request(30) or return;
+    if ($request->{params}{REQUEST_URI} =~ /hold/) {
+        $c->report(asked => length $request->{stdin});
+        $c->wait_release('hold', 30);
+        return $c->reply($HEAD . md5_hex($request->{stdin}));
+    }
+    $c->stdout($HEAD . substr $PAGE, 0, 100_000);
+    select undef, undef, undef, 0.05;
+    $c->reply(substr $PAGE, 100_000);
+    $c->report(written => 1) if $c->wait_eof(30);
+}, workers => 4);
+
+my $spool = Private::temp_dir('spool');
+chmod 01777, $spool;
+
+sub start {
+    my ($lines) = @_;
+    return Httpd->start(
+        tls => 1, http2 => $H2,
+        vars => { APP => $app->handler, SPOOL => $spool },
+        config => <<"EOC");
+FcgiBufferDir \@SPOOL\@
+$lines
+<Location />
+  SetHandler \@APP\@
+</Location>
+EOC
+}
+
+# What is open of the spool's files: the flags of each descriptor.
+sub held_flags {
+    my ($httpd) = @_;
+    my @flags;
+    for my $fd (map { glob "/proc/$_/fd/*" } $httpd->pids) {
+        next if (readlink $fd // '') !~ m{^\Q$spool\E/};
+        my $info = Private::slurp($fd =~ s{/fd/}{/fdinfo/}r);
+        push @flags, oct $1 if $info =~ /^flags:\s+(\d+)/m;
+    }
+    return @flags;
+}
+
+sub open_reader {
+    my ($httpd) = @_;
+    my $conn = Client->connect($httpd->port, rcvbuf => 4096);
+    $conn->send("GET /page HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    return $conn;
+}
+
+sub check_reader {
+    my ($conn) = @_;
+    setsockopt $conn->{socket}, SOL_SOCKET, SO_RCVBUF, $MB;
+    my $answer = $conn->read_response(timeout => 30);
+    ok($answer->complete, 'the answer is whole') or diag $answer->error;
+    is(md5_hex($answer->body), md5_hex($PAGE), 'every byte');
+    return;
+}
+
+sub open_curl {
+    my (@args) = @_;
+    open(my $pipe, '-|', qw(curl -q -sS -k --max-time 60), @args) // die $!;
+    return $pipe;
+}
+
+sub check_curl {
+    my ($pipe) = @_;
+    is(md5_hex(do { local $/; readline $pipe }), md5_hex($PAGE), 'every byte');
+    close $pipe;
+    return;
+}
+
+# Looks until something is held, and at all that is.
+sub ok_private {
+    my ($httpd, $least) = @_;
+    my @flags;
+    Private::wait_until(10, sub {
+        @flags = held_flags($httpd);
+        return @flags >= $least;
+    });
+    cmp_ok(scalar @flags, '>=', $least, 'files are open');
+    is(scalar(grep { !($_ & $CLOSE_ON_EXEC) } @flags), 0,
+       'no program that httpd starts gets one');
+    return;
+}
+
+subtest 'a program that httpd starts gets none of them' => sub {
+    my $httpd = start('');
+    my ($http, $https) = ('http://127.0.0.1:' . $httpd->port,
+                          'https://127.0.0.1:' . $httpd->tls_port);
+
+    subtest 'an answer' => sub {
+        my $conn = open_reader($httpd);
+        ok($app->wait_report('written', 20), 'the application is free');
+        ok_private($httpd, 3);          # ours, and what httpd sends from
+        check_reader($conn);
+    };
+    my %kind = (
+        TLS => ['--http1.1', "$https/page"],
+        $H2 ? ('HTTP/2' => ['--http2-prior-knowledge', "$http/page"],
+               'HTTP/2 over TLS' => ['--http2', "$https/page"]) : (),
+    );
+    for my $kind (sort keys %kind) {
+        subtest "an answer, $kind" => sub {
+            my $pipe = open_curl(@{ $kind{$kind} });
+            ok($app->wait_report('written', 20), 'the application is free');
+            ok_private($httpd, 3);
+            check_curl($pipe);
+        };
+    }
+    subtest 'a body' => sub {
+        my $conn = Client->connect($httpd->port);
+        my $body = substr $PAGE, 0, $MB;
+        $conn->send("POST /hold HTTP/1.1\r\nHost: x\r\nContent-Length: $MB\r\n"
+                    . "Connection: close\r\n\r\n$body");
+        is($app->wait_report('asked', 10), $MB, 'the application has it');
+        ok_private($httpd, 2);
+        $app->release('hold');
+        is($conn->read_response->body, md5_hex($body), 'every byte');
+    };
+    $httpd->ok_healthy;
+};
+
+# How often the processes call sendfile() while $code runs; nothing if strace
+# cannot be had.
+sub count_sendfile {
+    my ($httpd, $code) = @_;
+    my $dir = Private::temp_dir('strace');
+    my $pid = Private::spawn(log => "$dir/log", exec => [
+        qw(strace -f -e trace=sendfile -o), "$dir/calls",
+        map { ('-p', $_) } $httpd->pids]);
+    Private::wait_until(5, sub {
+        Private::slurp("$dir/log") =~ /attached/ || !Private::alive($pid);
+    });
+    return if !Private::alive($pid);
+    $code->();
+    Private::end($pid, 'INT');
+    return scalar(() = Private::slurp("$dir/calls") =~ /\bsendfile\(/g);
+}
+
+my %sendfile = ('' => 1, 'EnableSendfile On' => 1, 'EnableSendfile Off' => 0,
+                "EnableSendfile On\n<Location /page>\nEnableSendfile Off\n"
+                . '</Location>' => 0);
+for my $lines (sort keys %sendfile) {
+    my $name = $lines =~ s/\n/ /gr || 'no word of sendfile';
+    subtest $name => sub {
+        plan skip_all => 'no strace here'
+            if system 'command -v strace >/dev/null';
+        my $httpd = start($lines);
+        my $calls = count_sendfile($httpd, sub {
+            my @readers = map { open_reader($httpd) } 1 .. 3;
+            ok($app->wait_report('written', 20), 'the application is free')
+                for @readers;
+            check_reader($_) for @readers;
+        });
+        SKIP: {
+            skip 'strace may not look', 1 if !defined $calls;
+            is(!!$calls, !!$sendfile{$lines}, 'whether httpd calls it')
+                or diag "$calls calls";
+        }
+        ok(Private::wait_until(10, sub { !held_flags($httpd) }),
+           'no file is left');
+        $httpd->ok_healthy;
+    };
+}
+
+done_testing;
