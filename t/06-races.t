@@ -12,7 +12,7 @@ use CTest;
 
 $ENV{TSAN_OPTIONS} = 'halt_on_error=1:exitcode=66';
 CTest::run(sources => ['t/unit/test_pool_races.c', 'fcgi_stats.c',
-                       'fcgi_tally.c', 'fcgi_clock.c',
+                       'fcgi_tally.c', 'fcgi_clock.c', 'fcgi_path.c',
                        'fcgi_line.c', 'fcgi_address.c', 'fcgi_conn.c',
                        'fcgi_idle.c', 'fcgi_backend.c'],
            apr => 1, sanitize => 'thread',
