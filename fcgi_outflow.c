@@ -265,7 +265,7 @@ static const request_rec *outermost(const request_rec *r)
 
 int fcgi_outflow_is_out(const fcgi_outflow *flow)
 {
-    return outermost(flow->r)->sent_bodyct;
+    return outermost(flow->r)->sent_bodyct != 0;
 }
 
 /* What changes when httpd answers otherwise: ap_die() redirects to an
@@ -706,9 +706,6 @@ static int ends_with_connection(const request_rec *r)
  * whole. */
 static void break_off(request_rec *r)
 {
-    while (r->main) {
-        r = r->main;
-    }
     r->connection->keepalive = AP_CONN_CLOSE;
     if (r->sent_bodyct && ends_with_connection(r)) {
         reset_client(r->connection);
@@ -729,10 +726,12 @@ static void give_error(fcgi_outflow *flow)
 
 void fcgi_outflow_cut(fcgi_outflow *flow)
 {
-    request_rec *r = flow->r, *including;
+    request_rec *r = flow->r, *outer = r;
 
-    for (including = r; including; including = including->main) {
-        including->no_cache = 1;
+    r->no_cache = 1;
+    while (outer->main) {
+        outer = outer->main;
+        outer->no_cache = 1;
     }
     /* The headers must be out before the end: else httpd would count the
      * bytes there are and call them the whole answer. */
@@ -746,5 +745,5 @@ void fcgi_outflow_cut(fcgi_outflow *flow)
         r->output_filters = r->proto_output_filters;
         give_error(flow);
     }
-    break_off(r);
+    break_off(outer);
 }
