@@ -125,7 +125,7 @@ static void lose_client(fcgi_exchange *ex, apr_status_t rv, const char *why)
 static void note_given(fcgi_exchange *ex)
 {
     ex->last_moved = fcgi_clock_now();
-    if (ex->outflow->state != FCGI_OUTFLOW_OPEN && !ex->lost) {
+    if (ex->outflow->outlet.state != FCGI_OUTLET_OPEN && !ex->lost) {
         fcgi_outcome outcome = fcgi_response_lost(ex->response);
 
         ex->lost = 1;

@@ -7,13 +7,7 @@
  */
 #include "fcgi_outflow.h"
 
-#include <sys/socket.h>
-
-#include <apr_portable.h>
-
 #include <http_core.h>
-#include <http_protocol.h>
-#include <util_filter.h>
 
 #include "fcgi_log.h"
 
@@ -83,7 +77,7 @@ static int socket_is_behind(const fcgi_outflow *flow)
     apr_size_t half = flow->at_once / 2;
 
     return flow->awaits_room
-           || (flow->r->connection->data_in_output_filters
+           || (flow->outlet.r->connection->data_in_output_filters
                && flow->given >= (half < CORE_HOLDS ? half : CORE_HOLDS));
 }
 
@@ -94,7 +88,7 @@ static apr_size_t socket_may_give(const fcgi_outflow *flow)
 
 static void socket_note_given(fcgi_outflow *flow)
 {
-    if (!flow->r->connection->data_in_output_filters) {
+    if (!flow->outlet.r->connection->data_in_output_filters) {
         flow->given = 0;
         fcgi_spool_reclaim(flow->held);
     }
@@ -224,12 +218,11 @@ fcgi_outflow *fcgi_outflow_create(request_rec *r, const char *backend,
     fcgi_outflow *flow = apr_pcalloc(r->pool, sizeof(*flow));
     conn_rec *c = r->connection;
 
-    flow->r = r;
+    fcgi_outlet_init(&flow->outlet, r);
     flow->backend = backend;
     flow->kind = c->master ? &of_stream : &of_socket;
     flow->is_urgent = is_urgent;
     flow->baton = baton;
-    flow->bb = apr_brigade_create(r->pool, c->bucket_alloc);
     flow->held = fcgi_spool_create(r->pool, c->bucket_alloc, limits);
     flow->at_once = at_once(c);
     return flow;
@@ -245,79 +238,30 @@ void fcgi_outflow_begin(fcgi_outflow *flow, fcgi_flush flush, int is_live)
 /* ---- giving ---- */
 
 /* Nothing more is given; what is held is of no use. */
-static int fail(fcgi_outflow *flow, fcgi_outflow_state state)
+static int give_up(fcgi_outflow *flow)
 {
-    flow->state = state;
     flow->unflushed = 0;
     flow->awaits_room = 0;
-    apr_brigade_cleanup(flow->bb);
+    apr_brigade_cleanup(flow->outlet.bb);
     fcgi_spool_clear(flow->held);
     return 0;
 }
 
-static const request_rec *outermost(const request_rec *r)
+/* What is held cannot be kept or given. */
+static int fail(fcgi_outflow *flow)
 {
-    while (r->main) {
-        r = r->main;
-    }
-    return r;
-}
-
-int fcgi_outflow_is_out(const fcgi_outflow *flow)
-{
-    return outermost(flow->r)->sent_bodyct != 0;
-}
-
-/* What changes when httpd answers otherwise: ap_die() redirects to an
- * ErrorDocument, or sets the status and sends the fields for errors in place
- * of the others. */
-typedef struct answer_marks {
-    int is_out;
-    int status;
-    const apr_table_t *error_fields;
-    const request_rec *next;
-} answer_marks;
-
-static answer_marks marks_of(const fcgi_outflow *flow)
-{
-    const request_rec *r = flow->r;
-    answer_marks marks = { fcgi_outflow_is_out(flow), r->status,
-                           r->err_headers_out, r->next };
-
-    return marks;
-}
-
-/* A filter took no more. Had nothing been said before, and has something now,
- * then it or httpd answered in place of the application; what it passed on of
- * the application's own answer would have left these marks alone. */
-static fcgi_outflow_state why_failed(const fcgi_outflow *flow,
-                                     const answer_marks *before)
-{
-    const request_rec *r = flow->r;
-
-    if (!before->is_out && r->eos_sent
-        && (r->next != before->next
-            || r->err_headers_out != before->error_fields
-            || (r->status != before->status && ap_is_HTTP_ERROR(r->status)))) {
-        return FCGI_OUTFLOW_ANSWERED; /* and then its client may have left */
-    }
-    return r->connection->aborted ? FCGI_OUTFLOW_GONE : FCGI_OUTFLOW_FAILED;
+    flow->outlet.state = FCGI_OUTLET_FAILED;
+    return give_up(flow);
 }
 
 /* Gives the brigade on as it is. */
 static int give(fcgi_outflow *flow)
 {
-    request_rec *r = flow->r;
-    answer_marks before = marks_of(flow);
     apr_off_t len = 0;
-    apr_status_t rv;
 
-    apr_brigade_length(flow->bb, 0, &len);
-    flow->passed_any = 1;
-    rv = ap_pass_brigade(r->output_filters, flow->bb);
-    apr_brigade_cleanup(flow->bb);
-    if (rv != APR_SUCCESS || r->connection->aborted) {
-        return fail(flow, why_failed(flow, &before));
+    apr_brigade_length(flow->outlet.bb, 0, &len);
+    if (!fcgi_outlet_give(&flow->outlet)) {
+        return give_up(flow);
     }
     flow->given += (apr_size_t)len;
     flow->kind->note_given(flow);
@@ -331,10 +275,10 @@ static int note_held(fcgi_outflow *flow, apr_status_t rv)
 {
     flow->unflushed = 1;
     if (rv == APR_INCOMPLETE) {
-        return fail(flow, FCGI_OUTFLOW_FAILED); /* never in silence */
+        return fail(flow); /* never in silence */
     }
     if (rv != APR_SUCCESS && !flow->no_file) {
-        ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, flow->r,
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, flow->outlet.r,
                       FCGI_LOGNO("17") "%s: no temporary file for an answer "
                                        "that the client takes slowly; the "
                                        "application waits (FcgiBufferDir)",
@@ -347,10 +291,11 @@ static int note_held(fcgi_outflow *flow, apr_status_t rv)
 /* Takes the brigade into the spool. */
 static int hold(fcgi_outflow *flow)
 {
-    while (flow->state == FCGI_OUTFLOW_OPEN && !APR_BRIGADE_EMPTY(flow->bb)) {
-        note_held(flow, fcgi_spool_add(flow->held, flow->bb));
+    while (flow->outlet.state == FCGI_OUTLET_OPEN
+           && !APR_BRIGADE_EMPTY(flow->outlet.bb)) {
+        note_held(flow, fcgi_spool_add(flow->held, flow->outlet.bb));
     }
-    return flow->state == FCGI_OUTFLOW_OPEN;
+    return flow->outlet.state == FCGI_OUTLET_OPEN;
 }
 
 static apr_bucket *slice(apr_bucket *buffer, const char *data, apr_size_t len)
@@ -367,12 +312,12 @@ static apr_bucket *slice(apr_bucket *buffer, const char *data, apr_size_t len)
 void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *buffer,
                        const char *data, apr_size_t len)
 {
-    if (flow->state != FCGI_OUTFLOW_OPEN || !len) {
+    if (flow->outlet.state != FCGI_OUTLET_OPEN || !len) {
         return;
     }
     flow->total += (apr_off_t)len;
     if (len >= COPY_BELOW) {
-        APR_BRIGADE_INSERT_TAIL(flow->bb, slice(buffer, data, len));
+        APR_BRIGADE_INSERT_TAIL(flow->outlet.bb, slice(buffer, data, len));
     }
     else if (hold(flow)) { /* what came before it */
         note_held(flow, fcgi_spool_write(flow->held, data, len));
@@ -382,23 +327,8 @@ void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *buffer,
 /* Moves so much of what is held to the brigade. */
 static int fetch(fcgi_outflow *flow, apr_off_t len)
 {
-    return fcgi_spool_give(flow->held, flow->bb, len) == APR_SUCCESS
-           || fail(flow, FCGI_OUTFLOW_FAILED);
-}
-
-static void add(fcgi_outflow *flow, apr_bucket *bucket)
-{
-    APR_BRIGADE_INSERT_TAIL(flow->bb, bucket);
-}
-
-static void add_flush(fcgi_outflow *flow)
-{
-    add(flow, apr_bucket_flush_create(flow->r->connection->bucket_alloc));
-}
-
-static void add_eos(fcgi_outflow *flow)
-{
-    add(flow, apr_bucket_eos_create(flow->r->connection->bucket_alloc));
+    return fcgi_spool_give(flow->held, flow->outlet.bb, len) == APR_SUCCESS
+           || fail(flow);
 }
 
 /* True if what is read next would have to go to a file. Nobody knows that of
@@ -423,13 +353,13 @@ static int note(fcgi_outflow *flow)
         flow->held_up += fcgi_clock_now() - flow->held_up_since;
         flow->held_up_since = 0;
     }
-    return flow->state == FCGI_OUTFLOW_OPEN;
+    return flow->outlet.state == FCGI_OUTLET_OPEN;
 }
 
 /* Gives what is held, piece by piece, as long as the client follows. */
 static int give_held(fcgi_outflow *flow)
 {
-    while (flow->state == FCGI_OUTFLOW_OPEN && flow->held->len
+    while (flow->outlet.state == FCGI_OUTLET_OPEN && flow->held->len
            && !fcgi_outflow_is_behind(flow)) {
         if (fetch(flow, (apr_off_t)flow->kind->may_give(flow))) {
             give(flow);
@@ -446,19 +376,11 @@ int fcgi_outflow_pass(fcgi_outflow *flow)
 
 int fcgi_outflow_resume(fcgi_outflow *flow)
 {
-    conn_rec *c = flow->r->connection;
-    ap_filter_t *filter = c->output_filters;
-
     flow->has_room = 0;
-    if (flow->kind->has_socket && c->data_in_output_filters) {
-        /* As the event MPM does: the last filter writes what it holds,
-         * without waiting. */
-        while (filter->next) {
-            filter = filter->next;
-        }
-        if (filter->frec->filter_func.out_func(filter, NULL) != APR_SUCCESS
-            || c->aborted) {
-            return fail(flow, FCGI_OUTFLOW_GONE);
+    if (flow->kind->has_socket
+        && flow->outlet.r->connection->data_in_output_filters) {
+        if (!fcgi_outlet_write(&flow->outlet)) {
+            return give_up(flow);
         }
         flow->kind->note_given(flow);
     }
@@ -548,7 +470,7 @@ static int flush(fcgi_outflow *flow)
     if (!fetch(flow, flow->held->len)) {
         return 0;
     }
-    add_flush(flow);
+    fcgi_outlet_add_flush(&flow->outlet);
     flow->unflushed = 0;
     return give(flow);
 }
@@ -583,7 +505,7 @@ fcgi_outflow_wait fcgi_outflow_settle(fcgi_outflow *flow)
 {
     fcgi_outflow_wait wait = { 0, 0 };
 
-    if (flow->state != FCGI_OUTFLOW_OPEN) {
+    if (flow->outlet.state != FCGI_OUTLET_OPEN) {
         return wait;
     }
     if (flow->kind->has_socket && fcgi_outflow_is_behind(flow)) {
@@ -607,7 +529,7 @@ fcgi_outflow_wait fcgi_outflow_settle(fcgi_outflow *flow)
 
 fcgi_outflow_when fcgi_outflow_may_say(fcgi_outflow *flow, apr_size_t len)
 {
-    fcgi_outflow_when when = flow->state == FCGI_OUTFLOW_OPEN
+    fcgi_outflow_when when = flow->outlet.state == FCGI_OUTLET_OPEN
                                  ? flow->kind->may_say(flow, len)
                                  : FCGI_OUTFLOW_NEVER;
 
@@ -642,26 +564,17 @@ static int fetch_rest(fcgi_outflow *flow)
     return fetch(flow, held->len);
 }
 
-/* Flushes what is behind the request's own filters: those are done at EOS, and
- * what ends a chunked body comes from them. */
-static void flush_connection(fcgi_outflow *flow)
-{
-    add_flush(flow);
-    ap_pass_brigade(flow->r->connection->output_filters, flow->bb);
-    apr_brigade_cleanup(flow->bb);
-}
-
 int fcgi_outflow_end(fcgi_outflow *flow, int flush)
 {
-    if (flow->state != FCGI_OUTFLOW_OPEN || !fetch_rest(flow)) {
+    if (flow->outlet.state != FCGI_OUTLET_OPEN || !fetch_rest(flow)) {
         return 0; /* and no end: it has to be cut */
     }
-    add_eos(flow);
+    fcgi_outlet_add_eos(&flow->outlet);
     if (!give(flow)) {
         return 0;
     }
     if (flush) {
-        flush_connection(flow);
+        fcgi_outlet_flush_connection(&flow->outlet);
     }
     return 1;
 }
@@ -671,79 +584,19 @@ int fcgi_outflow_end(fcgi_outflow *flow, int flush)
  * may have one. */
 int fcgi_outflow_end_headers(fcgi_outflow *flow)
 {
-    add_flush(flow);
+    fcgi_outlet_add_flush(&flow->outlet);
     if (!give(flow)) {
         return 0;
     }
-    add_eos(flow);
+    fcgi_outlet_add_eos(&flow->outlet);
     return give(flow);
-}
-
-/*
- * Makes the close of the client's connection a reset. Nothing else shows a
- * cut where the answer's end is the connection's end (HTTP/1.0 without a
- * length). APR sets SO_LINGER with a time of its own only, so this goes to
- * the descriptor.
- */
-static void reset_client(conn_rec *c)
-{
-    static const struct linger at_once = { 1, 0 };
-    apr_os_sock_t fd;
-
-    if (apr_os_sock_get(&fd, ap_get_conn_socket(c)) == APR_SUCCESS) {
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-    }
-    c->aborted = 1;
-}
-
-static int ends_with_connection(const request_rec *r)
-{
-    return !r->connection->master && !r->chunked
-           && !apr_table_get(r->headers_out, "Content-Length");
-}
-
-/* Closes what the answer was begun on, in a way that shows that it is not
- * whole. */
-static void break_off(request_rec *r)
-{
-    r->connection->keepalive = AP_CONN_CLOSE;
-    if (r->sent_bodyct && ends_with_connection(r)) {
-        reset_client(r->connection);
-    }
-}
-
-/* The bucket at which httpd ends an answer without calling it whole. */
-static void give_error(fcgi_outflow *flow)
-{
-    request_rec *r = flow->r;
-
-    add(flow, ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool,
-                                     r->connection->bucket_alloc));
-    add_eos(flow);
-    ap_pass_brigade(r->output_filters, flow->bb);
-    apr_brigade_cleanup(flow->bb);
 }
 
 void fcgi_outflow_cut(fcgi_outflow *flow)
 {
-    request_rec *r = flow->r, *outer = r;
-
-    r->no_cache = 1;
-    while (outer->main) {
-        outer = outer->main;
-        outer->no_cache = 1;
+    if (flow->outlet.state == FCGI_OUTLET_OPEN
+        && (flow->outlet.was_used || flush(flow))) {
+        fetch_rest(flow);
     }
-    /* The headers must be out before the end: else httpd would count the
-     * bytes there are and call them the whole answer. */
-    if (flow->state == FCGI_OUTFLOW_OPEN && (flow->passed_any || flush(flow))
-        && fetch_rest(flow)) {
-        give_error(flow);
-    }
-    else if (flow->state == FCGI_OUTFLOW_FAILED) {
-        /* past the filters that failed; else another request of the chain
-         * would end the answer in good order */
-        r->output_filters = r->proto_output_filters;
-        give_error(flow);
-    }
-    break_off(outer);
+    fcgi_outlet_cut(&flow->outlet);
 }

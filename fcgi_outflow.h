@@ -26,22 +26,13 @@
 
 #include "fcgi_clock.h"
 #include "fcgi_config.h"
+#include "fcgi_outlet.h"
 #include "fcgi_spool.h"
 
 /* So much is read of an answer at a time, and given to httpd at once, which
  * takes it in one piece without waiting: it is less than FlushMaxThreshold's
  * 64 KB even with header fields. */
 #define FCGI_OUTFLOW_PIECE (56 * 1024)
-
-/* How the answer fares. */
-typedef enum {
-    FCGI_OUTFLOW_OPEN,    /* it may be given on */
-    FCGI_OUTFLOW_GONE,    /* the client's connection is gone */
-    FCGI_OUTFLOW_FAILED,  /* an output filter of httpd's takes no more, or
-                            * what is held cannot be read: it is not whole */
-    FCGI_OUTFLOW_ANSWERED /* a filter gave an answer of its own in its place,
-                            * a whole one */
-} fcgi_outflow_state;
 
 /* Whether something may be said past what is given. */
 typedef enum {
@@ -57,22 +48,19 @@ typedef int fcgi_outflow_urgent(const void *baton);
 struct fcgi_outflow_kind;
 
 typedef struct fcgi_outflow {
-    request_rec *r;
+    fcgi_outlet outlet;  /* where it goes; its bb is just taken, or given */
     const char *backend; /* its name, for log lines */
     const struct fcgi_outflow_kind *kind;
-    fcgi_outflow_state state;
     fcgi_outflow_urgent *is_urgent;
     const void *baton;
 
     /* to be given */
-    apr_bucket_brigade *bb; /* just taken, or just being given */
-    fcgi_spool *held;       /* what the client cannot take yet */
-    int no_file;            /* the spool's file failed; memory has to do */
-    apr_off_t total;        /* bytes taken */
-    int awaits_room;        /* something else is to be said first */
+    fcgi_spool *held; /* what the client cannot take yet */
+    int no_file;      /* the spool's file failed; memory has to do */
+    apr_off_t total;  /* bytes taken */
+    int awaits_room;  /* something else is to be said first */
 
     /* given */
-    int passed_any;     /* something went to the output filters */
     apr_size_t given;   /* bytes of which httpd may hold some still */
     apr_size_t at_once; /* how many httpd takes without waiting */
     int has_room;       /* the client's socket is known to take some */
@@ -109,7 +97,7 @@ fcgi_outflow *fcgi_outflow_create(request_rec *r, const char *backend,
 void fcgi_outflow_begin(fcgi_outflow *flow, fcgi_flush flush, int is_live);
 
 /* Takes len bytes of the body at data, which lie in the heap bucket buffer;
- * nothing is given on yet. Dropped if state is not OPEN. */
+ * nothing is given on yet. Dropped if the outlet is not open. */
 void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *buffer,
                        const char *data, apr_size_t len);
 
@@ -122,7 +110,7 @@ int fcgi_outflow_is_behind(const fcgi_outflow *flow);
 apr_size_t fcgi_outflow_room(const fcgi_outflow *flow);
 
 /* Gives httpd what was taken, as far as the client follows; holds the rest.
- * Waits for nobody. Returns 0 if state is not OPEN any more. */
+ * Waits for nobody. Returns 0 if the outlet is not open any more. */
 int fcgi_outflow_pass(fcgi_outflow *flow);
 
 /* The client's socket takes bytes again: the same, for what is held. */
@@ -130,7 +118,7 @@ int fcgi_outflow_resume(fcgi_outflow *flow);
 
 /*
  * Nothing moves for now: flushes if it is time to, and says what is waited
- * for. Look at state afterwards. Only the flush of a live HTTP/2 stream waits
+ * for. Look at the outlet's state afterwards. Only the flush of a live HTTP/2 stream waits
  * for its client.
  */
 fcgi_outflow_wait fcgi_outflow_settle(fcgi_outflow *flow);
@@ -145,25 +133,17 @@ fcgi_outflow_when fcgi_outflow_may_say(fcgi_outflow *flow, apr_size_t len);
 /* len bytes went that way, 0 if none will. */
 void fcgi_outflow_said(fcgi_outflow *flow, apr_size_t len);
 
-/* True if the header fields went to the client: it is too late for another
- * answer. */
-int fcgi_outflow_is_out(const fcgi_outflow *flow);
-
 /*
  * Gives all that is held and ends the answer; may wait for the client. With
- * flush a flush follows, although the request is not over. Returns 0 if state
- * is not OPEN any more; then it has to be cut.
+ * flush a flush follows, although the request is not over. Returns 0 if the
+ * outlet is not open any more; then it has to be cut.
  */
 int fcgi_outflow_end(fcgi_outflow *flow, int flush);
 
 /* Ends an answer that has no body. Returns as fcgi_outflow_end(). */
 int fcgi_outflow_end_headers(fcgi_outflow *flow);
 
-/*
- * Cuts an answer that was begun so that every client sees it: HTTP/1.1 has
- * no last chunk or less than Content-Length, HTTP/2 a reset stream, and
- * where only the connection's end marks the answer's, a TCP reset.
- */
+/* Gives what may be given and cuts the answer, see fcgi_outlet_cut(). */
 void fcgi_outflow_cut(fcgi_outflow *flow);
 
 #endif

@@ -254,12 +254,12 @@ static void set_file_type(request_rec *r, const char *path)
     r->handler = handler;
 }
 
-static int send_file(request_rec *r, const fcgi_replacement *replacement,
+static int send_file(fcgi_outlet *outlet, const fcgi_replacement *replacement,
                      const char *backend)
 {
+    request_rec *r = outlet->r;
     const char *asked = replacement->target;
     const char *path = find_file(r, asked);
-    apr_bucket_brigade *bb;
     apr_finfo_t info;
     apr_file_t *file;
     apr_status_t rv = open_file(r, path, &file, &info);
@@ -288,19 +288,18 @@ static int send_file(request_rec *r, const fcgi_replacement *replacement,
     if (condition != OK) {
         return condition;
     }
-    bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     if (info.size) {
-        apr_brigade_insert_file(bb, file, 0, info.size, r->pool);
+        apr_brigade_insert_file(outlet->bb, file, 0, info.size, r->pool);
     }
-    APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_eos_create(bb->bucket_alloc));
-    return ap_pass_brigade(r->output_filters, bb) == APR_SUCCESS
-               ? OK
-               : AP_FILTER_ERROR;
+    fcgi_outlet_add_eos(outlet);
+    return fcgi_outlet_give(outlet) ? OK : AP_FILTER_ERROR;
 }
 
-int fcgi_replace_perform(request_rec *r, const fcgi_replacement *replacement,
+int fcgi_replace_perform(fcgi_outlet *outlet,
+                         const fcgi_replacement *replacement,
                          const char *backend)
 {
+    request_rec *r = outlet->r;
     static const char *const of_page[] = { "WWW-Authenticate", "Retry-After",
                                            "Allow", "Set-Cookie", NULL };
     static const char *const of_url[] = { "Set-Cookie", "Cache-Control",
@@ -320,7 +319,7 @@ int fcgi_replace_perform(request_rec *r, const fcgi_replacement *replacement,
         keep_fields(r, of_page);
         return replacement->status;
     case FCGI_REPLACE_FILE:
-        return send_file(r, replacement, backend);
+        return send_file(outlet, replacement, backend);
     case FCGI_REPLACE_NOT:
         break;
     }

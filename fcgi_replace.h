@@ -13,6 +13,7 @@
 
 #include "fcgi_config.h"
 #include "fcgi_head.h"
+#include "fcgi_outlet.h"
 
 typedef enum {
     FCGI_REPLACE_NOT,        /* the application's answer is the answer */
@@ -37,9 +38,11 @@ typedef struct fcgi_replacement {
  */
 fcgi_replacement fcgi_replace_decide(request_rec *r, fcgi_head *head);
 
-/* Gives the other answer; returns what the handler is to return. backend
- * names the application in log lines. */
-int fcgi_replace_perform(request_rec *r, const fcgi_replacement *replacement,
+/* Gives the other answer; returns what the handler is to return, but look at
+ * the outlet's state: a file may not be given whole. backend names the
+ * application in log lines. */
+int fcgi_replace_perform(fcgi_outlet *outlet,
+                         const fcgi_replacement *replacement,
                          const char *backend);
 
 #endif

@@ -25,7 +25,7 @@ fcgi_response *fcgi_response_create(fcgi_outflow *flow,
                                     apr_size_t max_header_size,
                                     fcgi_flush flush)
 {
-    request_rec *r = flow->r;
+    request_rec *r = flow->outlet.r;
     fcgi_response *response = apr_pcalloc(r->pool, sizeof(*response));
 
     response->r = r;
@@ -330,7 +330,7 @@ int fcgi_response_is_begun(const fcgi_response *response)
 {
     return response->state == FCGI_RESPONSE_PASSING
            || (response->state == FCGI_RESPONSE_BODILESS
-               && fcgi_outflow_is_out(response->flow));
+               && fcgi_outlet_is_out(&response->flow->outlet));
 }
 
 void fcgi_response_withdraw(fcgi_response *response)
@@ -346,17 +346,17 @@ void fcgi_response_withdraw(fcgi_response *response)
 
 fcgi_outcome fcgi_response_lost(fcgi_response *response)
 {
-    switch (response->flow->state) {
-    case FCGI_OUTFLOW_ANSWERED:
+    switch (response->flow->outlet.state) {
+    case FCGI_OUTLET_ANSWERED:
         response->why = "an output filter answered in place of the "
                         "application";
         return FCGI_OUTCOME_REFUSED;
-    case FCGI_OUTFLOW_FAILED:
+    case FCGI_OUTLET_FAILED:
         response->why = "an output filter failed, and httpd takes no more of "
                         "the answer";
         return FCGI_OUTCOME_REFUSED;
-    case FCGI_OUTFLOW_OPEN:
-    case FCGI_OUTFLOW_GONE:
+    case FCGI_OUTLET_OPEN:
+    case FCGI_OUTLET_GONE:
         break;
     }
     response->why = "the client takes no more";
@@ -380,7 +380,7 @@ fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
     apr_off_t whole = response->head.content_length;
     apr_off_t taken = response->flow->total;
 
-    if (response->flow->state != FCGI_OUTFLOW_OPEN) {
+    if (response->flow->outlet.state != FCGI_OUTLET_OPEN) {
         return fcgi_response_lost(response);
     }
     if (response->state == FCGI_RESPONSE_GATHERING) {
@@ -397,7 +397,7 @@ fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
         return FCGI_OUTCOME_BROKEN;
     }
     if (end_flow(response, flush)
-        || response->flow->state == FCGI_OUTFLOW_GONE) {
+        || response->flow->outlet.state == FCGI_OUTLET_GONE) {
         return FCGI_OUTCOME_DONE; /* all of it was given; an HTTP/2 stream is
                                    * gone as soon as its client has it */
     }

@@ -132,7 +132,7 @@ static void log_failure(const fcgi_exchange *ex, const policy *how,
         && !fcgi_backend_failed(ex->backend, &others)) {
         level = APLOG_DEBUG;
     }
-    if (ex->outflow->state == FCGI_OUTFLOW_ANSWERED) {
+    if (ex->outflow->outlet.state == FCGI_OUTLET_ANSWERED) {
         level = APLOG_INFO; /* who answers instead says why */
     }
     ap_log_rerror(APLOG_MARK, level, result->rv, ex->r,
@@ -194,42 +194,6 @@ static void count(const fcgi_exchange *ex, apr_interval_time_t took)
     fcgi_backend_count(ex->backend, &ended);
 }
 
-/* The answer is complete: says what was strange about it, and goes on. */
-static int conclude_done(fcgi_exchange *ex)
-{
-    const fcgi_response *response = ex->response;
-    request_rec *r = ex->r;
-
-    if (response->too_long) {
-        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
-                      FCGI_LOGNO("11") "%s: the answer is longer than its "
-                                       "Content-Length %" APR_OFF_T_FMT
-                                       "; the rest is dropped",
-                      response->backend, response->head.content_length);
-    }
-    if (ex->stray) {
-        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
-                      FCGI_LOGNO("19") "%s: bytes came on a connection that "
-                                       "carried no request; it is closed",
-                      response->backend);
-    }
-    if (ex->app_status) {
-        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
-                      FCGI_LOGNO("12") "%s: the application ended with "
-                                       "status %u",
-                      response->backend, ex->app_status);
-    }
-    if (response->replaced.kind != FCGI_REPLACE_NOT) {
-        return fcgi_replace_perform(r, &response->replaced, response->backend);
-    }
-    if (response->condition == HTTP_NOT_MODIFIED) {
-        /* not as an error: mod_cache asked, perhaps, and listens */
-        r->status = response->condition;
-        return OK;
-    }
-    return response->condition ? response->condition : OK;
-}
-
 /* Cuts an answer that was begun, and remembers that for the access log. */
 static void cut(fcgi_exchange *ex)
 {
@@ -267,14 +231,69 @@ static int conclude_failed(fcgi_exchange *ex, int status)
 /* An output filter refused the answer. */
 static int conclude_refused(fcgi_exchange *ex, int status)
 {
-    if (ex->outflow->state == FCGI_OUTFLOW_ANSWERED) {
+    if (ex->outflow->outlet.state == FCGI_OUTLET_ANSWERED) {
         return AP_FILTER_ERROR; /* nothing is left to say */
     }
-    if (!fcgi_outflow_is_out(ex->outflow)) {
+    if (!fcgi_outlet_is_out(&ex->outflow->outlet)) {
         return conclude_failed(ex, status);
     }
     cut(ex);
     return AP_FILTER_ERROR;
+}
+
+/* An answer that httpd gives in place of the application's. */
+static int conclude_replaced(fcgi_exchange *ex, apr_interval_time_t took)
+{
+    fcgi_response *response = ex->response;
+    fcgi_outlet *outlet = &ex->outflow->outlet;
+    int status =
+        fcgi_replace_perform(outlet, &response->replaced, response->backend);
+
+    if (outlet->state == FCGI_OUTLET_OPEN) {
+        return status;
+    }
+    ex->result.outcome = fcgi_response_lost(response);
+    ex->result.why = response->why;
+    log_failure(ex, &policies[ex->result.outcome], took);
+    return ex->result.outcome == FCGI_OUTCOME_REFUSED
+               ? conclude_refused(ex, HTTP_INTERNAL_SERVER_ERROR)
+               : conclude_gone(ex);
+}
+
+/* The answer is complete: says what was strange about it, and goes on. */
+static int conclude_done(fcgi_exchange *ex, apr_interval_time_t took)
+{
+    const fcgi_response *response = ex->response;
+    request_rec *r = ex->r;
+
+    if (response->too_long) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                      FCGI_LOGNO("11") "%s: the answer is longer than its "
+                                       "Content-Length %" APR_OFF_T_FMT
+                                       "; the rest is dropped",
+                      response->backend, response->head.content_length);
+    }
+    if (ex->stray) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                      FCGI_LOGNO("19") "%s: bytes came on a connection that "
+                                       "carried no request; it is closed",
+                      response->backend);
+    }
+    if (ex->app_status) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      FCGI_LOGNO("12") "%s: the application ended with "
+                                       "status %u",
+                      response->backend, ex->app_status);
+    }
+    if (response->replaced.kind != FCGI_REPLACE_NOT) {
+        return conclude_replaced(ex, took);
+    }
+    if (response->condition == HTTP_NOT_MODIFIED) {
+        /* not as an error: mod_cache asked, perhaps, and listens */
+        r->status = response->condition;
+        return OK;
+    }
+    return response->condition ? response->condition : OK;
 }
 
 /* Outcome -> what the handler returns. */
@@ -293,8 +312,9 @@ static int conclude(fcgi_exchange *ex)
                   ex->backend->name, fcgi_outcome_name(outcome), took,
                   fcgi_exchange_sent(ex), ex->bytes_in);
     if (outcome == FCGI_OUTCOME_DONE) {
-        return ex->outflow->state == FCGI_OUTFLOW_GONE ? conclude_gone(ex)
-                                                       : conclude_done(ex);
+        return ex->outflow->outlet.state == FCGI_OUTLET_GONE
+                   ? conclude_gone(ex)
+                   : conclude_done(ex, took);
     }
     log_failure(ex, how, took);
     if (outcome == FCGI_OUTCOME_REFUSED) {

@@ -18,7 +18,8 @@ my %MAY_INCLUDE = (
                                fcgi_untouched fcgi_env
                                fcgi_startup fcgi_driver fcgi_exchange
                                fcgi_backend fcgi_response fcgi_replace
-                               fcgi_outcome fcgi_outflow fcgi_status fcgi_log)],
+                               fcgi_outcome fcgi_outflow fcgi_outlet
+                               fcgi_status fcgi_log)],
     fcgi_status         => [qw(fcgi_report fcgi_page fcgi_metrics fcgi_origin
                                fcgi_trust fcgi_log)],
     fcgi_page           => [qw(fcgi_clock fcgi_report)],
@@ -43,13 +44,17 @@ my %MAY_INCLUDE = (
     fcgi_driver         => [qw(fcgi_clock fcgi_exchange)],
     fcgi_exchange       => [qw(fcgi_clock fcgi_backend fcgi_spool fcgi_response
                                fcgi_record fcgi_writer fcgi_trace
-                               fcgi_outcome fcgi_outflow fcgi_log)],
+                               fcgi_outcome fcgi_outflow fcgi_outlet fcgi_log)],
     fcgi_trace          => [qw(fcgi_record fcgi_log)],
     fcgi_writer         => [qw(fcgi_record)],
-    fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_outflow fcgi_head
+    fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_outflow
+                               fcgi_outlet fcgi_head
                                fcgi_replace fcgi_stderr fcgi_log)],
-    fcgi_outflow        => [qw(fcgi_config fcgi_clock fcgi_spool fcgi_log)],
-    fcgi_replace        => [qw(fcgi_body fcgi_config fcgi_head fcgi_log fcgi_path)],
+    fcgi_outflow        => [qw(fcgi_config fcgi_clock fcgi_outlet fcgi_spool
+                               fcgi_log)],
+    fcgi_outlet         => [],
+    fcgi_replace        => [qw(fcgi_body fcgi_config fcgi_head fcgi_log
+                               fcgi_outlet fcgi_path)],
     fcgi_head           => [],
     fcgi_stderr         => [qw(fcgi_log)],
     fcgi_backend        => [qw(fcgi_clock fcgi_address fcgi_conn fcgi_line fcgi_idle
@@ -84,7 +89,8 @@ my %NO_HEADERS = (
     fcgi_response => $SOCKETS,
     fcgi_body     => $SOCKETS,
     # sys/socket.h: a cut shows in a reset where nothing else can show it
-    fcgi_outflow  => qr{^(?!sys/socket\.h$)$SOCKETS},
+    fcgi_outlet   => qr{^(?!sys/socket\.h$)$SOCKETS},
+    fcgi_outflow  => $SOCKETS,
     fcgi_spool    => $SOCKETS,
     fcgi_head     => $SOCKETS,
     fcgi_stderr   => $SOCKETS,

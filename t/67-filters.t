@@ -15,6 +15,9 @@ my $H2 = Httpd::mpm() ne 'prefork';
 my $HEAD = "Content-Type: text/plain\r\n";
 my $BODY = join '', map { sprintf "%07d\n", $_ } 1 .. 1000;     # 8000 bytes
 
+my $dir = Private::temp_dir('files');
+Private::spew("$dir/file", $BODY);
+
 # ?HOW: what the application does once it has the request.
 my %says = (
     at_once => sub { $_[0]->reply("$HEAD\r\n$BODY") },
@@ -33,6 +36,7 @@ my %says = (
         $c->stdout("$HEAD\r\n$BODY");
         $c->report(finished => 1) if $c->stdout($BODY x 20) && $c->end;
     },
+    file => sub { $_[0]->reply("${HEAD}X-Sendfile: $dir/file\r\n\r\n") },
     page => sub { $_[0]->reply("$HEAD\r\nthe page of the site") },
     cached => sub {
         $_[0]->reply("${HEAD}Cache-Control: max-age=600\r\n\r\n$BODY");
@@ -58,7 +62,7 @@ die $output if $failed;
 my $httpd = Httpd->start(
     tls => 1, http2 => $H2,
     modules => [qw(rewrite cache cache_disk headers)],
-    vars => { APP => $app->handler, BUILD => $build },
+    vars => { APP => $app->handler, BUILD => $build, DIR => $dir },
     files => {
         'to/.htaccess' => "RewriteEngine On\nRewriteRule . /off/x [L]",
         'to/on/.htaccess' => "RewriteEngine On\nRewriteRule . /on/x [L]",
@@ -73,6 +77,7 @@ CacheQuickHandler Off
 </Location>
 <LocationMatch "^/(?:on|off|static|paged|cache)/">
   SetHandler @APP@
+  FcgiSendfile @DIR@
 </LocationMatch>
 <LocationMatch "^/(?:on|cache)/">
   FcgiIgnoreClientAbort On
@@ -140,7 +145,7 @@ sub new_lines {
 
 for my $protocol (sort keys %over) {
     for my $place (qw(/off /on /to /to/on)) {
-        for my $how (qw(at_once length pieces)) {
+        for my $how (qw(at_once length pieces file)) {
             subtest "$protocol, $place, $how: in the middle" => sub {
                 my $before = $httpd->error_log;
                 my ($status, $body, $complete) =
@@ -158,7 +163,7 @@ for my $protocol (sort keys %over) {
         }
     }
     for my $order ('pass 0 fail', 'hold 4000 fail', 'hold 8000 fail') {
-        for my $how (qw(at_once pieces)) {
+        for my $how (qw(at_once pieces file)) {
             subtest "$protocol, $how, $order: nothing is out" => sub {
                 my $before = $httpd->error_log;
                 my ($status, $body, $complete) =
@@ -172,7 +177,7 @@ for my $protocol (sort keys %over) {
         }
     }
     for my $order ('pass 0 error', 'hold 4000 error', 'hold 8000 error') {
-        for my $how (qw(at_once length pieces)) {
+        for my $how (qw(at_once length pieces file)) {
             for my $place (qw(/off /on /to /static /paged)) {
                 subtest "$protocol, $place, $how, $order" => sub {
                     my $before = $httpd->error_log;
