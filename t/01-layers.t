@@ -191,5 +191,11 @@ for my $path (@paths) {
     check_includes($name, $file, includes_of($code));
     check_words($name, $file, $code);
 }
+
+# The map in the README has them all, and nothing else.
+my $readme = do { local (@ARGV, $/) = "$top/README.rst"; <> };
+my @mapped = $readme =~ /^((?:mod_fastcgi_handler|fcgi_\w+))(?:\.[ch])? +\S/mg;
+is_deeply([sort @mapped], [sort keys %MAY_INCLUDE],
+          "the README's map has each file");
 check_symbols_of_record() if -e "$top/fcgi_record.c";
 done_testing();
