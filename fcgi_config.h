@@ -24,8 +24,8 @@ typedef enum {
     FCGI_SCRIPT_VIRTUAL /* below a Location anything, and no file */
 } fcgi_script;
 
-/* Settings of a directory; -1 is unset, as long
- * as they are not merged with their server's. Times in microseconds, 0 is off. */
+/* Settings of a directory; -1 is unset, as long as they are not merged with
+ * their server's. Times in microseconds, 0 is off. */
 typedef struct fcgi_dir_config {
     apr_interval_time_t connect_timeout;    /* getting a connection */
     apr_interval_time_t timeout;            /* no byte in any direction */

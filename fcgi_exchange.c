@@ -129,7 +129,7 @@ static void note_given(fcgi_exchange *ex)
         fcgi_outcome outcome = fcgi_response_lost(ex->response);
 
         ex->lost = 1;
-        lose(ex, outcome, APR_SUCCESS, ex->response->why);
+        lose(ex, outcome, ex->outflow->outlet.rv, ex->response->why);
     }
 }
 
@@ -427,7 +427,7 @@ static void end_request(fcgi_exchange *ex, const char *data, apr_size_t len)
         outcome = FCGI_OUTCOME_MALFORMED;
         why = apr_psprintf(ex->r->pool, "unknown protocol status %d", status);
     }
-    end(ex, outcome, APR_SUCCESS, why);
+    end(ex, outcome, ex->outflow->outlet.rv, why);
 }
 
 static void take_content(fcgi_exchange *ex)

@@ -24,7 +24,7 @@
 #define WATCH_AFTER apr_time_from_msec(50)
 
 /* So long after a notice it is looked whether that request still waits. One
- * that makes its connection at once does not any more, and needs no other's. */
+ * that makes its connection at once does not any more, and needs nobody's. */
 #define LOOK_AFTER apr_time_from_msec(2)
 
 /* No moment will be later. */

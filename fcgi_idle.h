@@ -11,7 +11,7 @@
 
 #include "fcgi_conn.h"
 
-/* What the child says to the watcher, and hears of it. Called in any thread. */
+/* What the child says to the watcher, and hears of it; in any thread. */
 typedef struct fcgi_idle_hooks {
     /* True if the child has to stop, although nobody called
      * fcgi_idle_stop() yet. */

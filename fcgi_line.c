@@ -81,7 +81,8 @@ static fcgi_waiter *first_waiter(fcgi_account *account)
     return first;
 }
 
-/* Connections there are, or will be once those with a grant have made theirs. */
+/* Connections there are, or will be once those with a grant have made
+ * theirs. */
 static apr_uint32_t count_permits(fcgi_account *account)
 {
     fcgi_share sum = fcgi_stats_sum(account);

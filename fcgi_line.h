@@ -58,8 +58,8 @@ typedef enum {
 fcgi_line_state fcgi_line_enter(fcgi_line *line, apr_uint32_t *slot);
 
 /*
- * Waits in slot for at most tick. FCGI_LINE_PERMIT: it has one, and the slot no
- * more; *conn is a connection handed to it, or NULL.
+ * Waits in slot for at most tick. FCGI_LINE_PERMIT: it has one, and the slot
+ * no more; *conn is a connection handed to it, or NULL.
  */
 fcgi_line_state fcgi_line_wait(fcgi_line *line, apr_uint32_t slot,
                                apr_interval_time_t tick, void **conn);

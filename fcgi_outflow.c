@@ -188,7 +188,8 @@ static const fcgi_outflow_kind of_stream = {
 
 int fcgi_outflow_is_behind(const fcgi_outflow *flow)
 {
-    return flow->kind->is_behind(flow);
+    return flow->outlet.state == FCGI_OUTLET_OPEN
+           && flow->kind->is_behind(flow);
 }
 
 /* ---- making ---- */
@@ -248,9 +249,10 @@ static int give_up(fcgi_outflow *flow)
 }
 
 /* What is held cannot be kept or given. */
-static int fail(fcgi_outflow *flow)
+static int fail(fcgi_outflow *flow, apr_status_t rv)
 {
     flow->outlet.state = FCGI_OUTLET_FAILED;
+    flow->outlet.rv = rv;
     return give_up(flow);
 }
 
@@ -259,6 +261,7 @@ static int give(fcgi_outflow *flow)
 {
     apr_off_t len = 0;
 
+    flow->has_room = 0; /* what was known of it is old */
     apr_brigade_length(flow->outlet.bb, 0, &len);
     if (!fcgi_outlet_give(&flow->outlet)) {
         return give_up(flow);
@@ -275,7 +278,7 @@ static int note_held(fcgi_outflow *flow, apr_status_t rv)
 {
     flow->unflushed = 1;
     if (rv == APR_INCOMPLETE) {
-        return fail(flow); /* never in silence */
+        return fail(flow, rv); /* never in silence */
     }
     if (rv != APR_SUCCESS && !flow->no_file) {
         ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, flow->outlet.r,
@@ -327,8 +330,9 @@ void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *buffer,
 /* Moves so much of what is held to the brigade. */
 static int fetch(fcgi_outflow *flow, apr_off_t len)
 {
-    return fcgi_spool_give(flow->held, flow->outlet.bb, len) == APR_SUCCESS
-           || fail(flow);
+    apr_status_t rv = fcgi_spool_give(flow->held, flow->outlet.bb, len);
+
+    return rv == APR_SUCCESS || fail(flow, rv);
 }
 
 /* True if what is read next would have to go to a file. Nobody knows that of
@@ -370,7 +374,6 @@ static int give_held(fcgi_outflow *flow)
 
 int fcgi_outflow_pass(fcgi_outflow *flow)
 {
-    flow->has_room = 0; /* what was known of it is old */
     return hold(flow) && give_held(flow);
 }
 
@@ -495,7 +498,6 @@ static void flush_in_pause(fcgi_outflow *flow, fcgi_outflow_wait *wait)
         wait->for_room = 1;
     }
     else {
-        flow->has_room = 0;
         flush(flow);
         note(flow);
     }

@@ -110,7 +110,8 @@ int fcgi_outflow_is_behind(const fcgi_outflow *flow);
 apr_size_t fcgi_outflow_room(const fcgi_outflow *flow);
 
 /* Gives httpd what was taken, as far as the client follows; holds the rest.
- * Waits for nobody. Returns 0 if the outlet is not open any more. */
+ * Waits for nobody, but for the client of an HTTP/2 stream that is live, or
+ * that has paused often. Returns 0 if the outlet is not open any more. */
 int fcgi_outflow_pass(fcgi_outflow *flow);
 
 /* The client's socket takes bytes again: the same, for what is held. */
@@ -118,8 +119,7 @@ int fcgi_outflow_resume(fcgi_outflow *flow);
 
 /*
  * Nothing moves for now: flushes if it is time to, and says what is waited
- * for. Look at the outlet's state afterwards. Only the flush of a live HTTP/2 stream waits
- * for its client.
+ * for. Look at the outlet's state afterwards. Waits as fcgi_outflow_pass().
  */
 fcgi_outflow_wait fcgi_outflow_settle(fcgi_outflow *flow);
 

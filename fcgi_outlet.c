@@ -19,6 +19,7 @@ void fcgi_outlet_init(fcgi_outlet *outlet, request_rec *r)
     outlet->state = FCGI_OUTLET_OPEN;
     outlet->bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     outlet->was_used = 0;
+    outlet->rv = APR_SUCCESS;
 }
 
 static void add(fcgi_outlet *outlet, apr_bucket *bucket)

@@ -27,6 +27,8 @@ typedef struct fcgi_outlet {
     fcgi_outlet_state state;
     apr_bucket_brigade *bb; /* what is to be given next */
     int was_used;           /* something went to the output filters */
+    apr_status_t rv;        /* FAILED: why what is held cannot be given;
+                             * APR_SUCCESS: a filter failed */
 } fcgi_outlet;
 
 void fcgi_outlet_init(fcgi_outlet *outlet, request_rec *r);

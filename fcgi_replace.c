@@ -258,6 +258,7 @@ static int send_file(fcgi_outlet *outlet, const fcgi_replacement *replacement,
                      const char *backend)
 {
     request_rec *r = outlet->r;
+    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
     const char *asked = replacement->target;
     const char *path = find_file(r, asked);
     apr_finfo_t info;
@@ -289,7 +290,12 @@ static int send_file(fcgi_outlet *outlet, const fcgi_replacement *replacement,
         return condition;
     }
     if (info.size) {
-        apr_brigade_insert_file(outlet->bb, file, 0, info.size, r->pool);
+        apr_bucket *bucket =
+            apr_brigade_insert_file(outlet->bb, file, 0, info.size, r->pool);
+
+        if (core->enable_mmap == ENABLE_MMAP_OFF) {
+            apr_bucket_file_enable_mmap(bucket, 0);
+        }
     }
     fcgi_outlet_add_eos(outlet);
     return fcgi_outlet_give(outlet) ? OK : AP_FILTER_ERROR;

@@ -9,7 +9,6 @@
 #include "fcgi_response.h"
 
 #include <apr_date.h>
-#include <apr_lib.h>
 #include <apr_strings.h>
 
 #include <http_core.h>
@@ -352,8 +351,11 @@ fcgi_outcome fcgi_response_lost(fcgi_response *response)
                         "application";
         return FCGI_OUTCOME_REFUSED;
     case FCGI_OUTLET_FAILED:
-        response->why = "an output filter failed, and httpd takes no more of "
-                        "the answer";
+        response->why =
+            response->flow->outlet.rv == APR_SUCCESS
+                ? "an output filter failed, and httpd takes no more of the "
+                  "answer"
+                : "what is held of the answer cannot be given on";
         return FCGI_OUTCOME_REFUSED;
     case FCGI_OUTLET_OPEN:
     case FCGI_OUTLET_GONE:

@@ -32,7 +32,7 @@ APLOG_USE_MODULE(fastcgi_handler);
  * exchanged between restarts. */
 #define RETAINED "mod_fastcgi_handler/accounts/4"
 
-/* So late connections are closed of a child that is not told to stop. */
+/* prefork: how often idle.c's watcher asks whether its child has to stop. */
 #define ASK_EVERY apr_time_from_sec(1)
 
 int fcgi_startup_begin(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
@@ -209,7 +209,7 @@ void fcgi_startup_child(apr_pool_t *pchild, server_rec *s)
     apr_status_t rv = fcgi_address_start(pchild);
 
     if (rv == APR_SUCCESS) {
-        rv = fcgi_stats_join(pchild);
+        rv = fcgi_stats_join();
     }
     if (rv == APR_SUCCESS && fcgi_known_any_kept()) {
         rv = start_idle(pchild);

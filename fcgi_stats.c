@@ -105,7 +105,14 @@ static apr_status_t open_presence(void)
 
 int fcgi_stats_lock_recovers(apr_global_mutex_t *lock)
 {
-    return strcmp(apr_global_mutex_name(lock), "posixsem") != 0;
+    const char *name = apr_global_mutex_name(lock);
+
+#if !APR_USE_PROC_PTHREAD_SERIALIZE
+    if (!strcmp(name, "pthread")) {
+        return 0; /* not robust here, see fcgi_startup.c */
+    }
+#endif
+    return strcmp(name, "posixsem") != 0;
 }
 
 /* Once for all children: a dead one's is its heir's, who must not make it anew
@@ -220,12 +227,18 @@ static void clear_everywhere(apr_uint32_t child)
     }
 }
 
-apr_status_t fcgi_stats_join(apr_pool_t *pool)
+apr_status_t fcgi_stats_join(void)
 {
     struct flock region;
     apr_uint32_t child = 1;
-    apr_status_t rv = apr_global_mutex_child_init(
-        &stats->lock, apr_global_mutex_lockfile(stats->lock), pool);
+    apr_pool_t *own; /* idle's threads may use the lock until the very end */
+    apr_status_t rv = apr_pool_create_unmanaged_ex(&own, NULL, NULL);
+
+    if (rv != APR_SUCCESS) {
+        return rv;
+    }
+    rv = apr_global_mutex_child_init(
+        &stats->lock, apr_global_mutex_lockfile(stats->lock), own);
 
     if (rv != APR_SUCCESS) {
         return rv;

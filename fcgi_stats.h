@@ -104,7 +104,7 @@ void fcgi_stats_restarted(void);
 
 /* This process is a child from now on, until it ends in whatever way: takes a
  * number, and clears what a dead child left under it. */
-apr_status_t fcgi_stats_join(apr_pool_t *pool);
+apr_status_t fcgi_stats_join(void);
 
 /*
  * The account of that name, opened if there was none. The configuration's get

@@ -210,7 +210,8 @@ static int conclude_gone(fcgi_exchange *ex)
 {
     request_rec *r = ex->r;
 
-    if (!fcgi_response_is_begun(ex->response)) {
+    if (!fcgi_response_is_begun(ex->response)
+        && !fcgi_outlet_is_out(&ex->outflow->outlet)) {
         r->status = STATUS_CLIENT_GONE;
     }
     r->connection->keepalive = AP_CONN_CLOSE;
@@ -229,39 +230,40 @@ static int conclude_failed(fcgi_exchange *ex, int status)
 }
 
 /* An output filter refused the answer. */
-static int conclude_refused(fcgi_exchange *ex, int status)
+static int conclude_refused(fcgi_exchange *ex)
 {
     if (ex->outflow->outlet.state == FCGI_OUTLET_ANSWERED) {
         return AP_FILTER_ERROR; /* nothing is left to say */
     }
     if (!fcgi_outlet_is_out(&ex->outflow->outlet)) {
-        return conclude_failed(ex, status);
+        return conclude_failed(ex, policies[FCGI_OUTCOME_REFUSED].status);
     }
     cut(ex);
     return AP_FILTER_ERROR;
 }
 
-/* An answer that httpd gives in place of the application's. */
-static int conclude_replaced(fcgi_exchange *ex, apr_interval_time_t took)
+/* There is no whole answer of the application's. */
+static int conclude_undone(fcgi_exchange *ex)
 {
-    fcgi_response *response = ex->response;
-    fcgi_outlet *outlet = &ex->outflow->outlet;
-    int status =
-        fcgi_replace_perform(outlet, &response->replaced, response->backend);
+    fcgi_outcome outcome = ex->result.outcome;
+    int status = policies[outcome].status;
 
-    if (outlet->state == FCGI_OUTLET_OPEN) {
-        return status;
+    if (outcome == FCGI_OUTCOME_REFUSED
+        || ex->outflow->outlet.state == FCGI_OUTLET_ANSWERED) {
+        return conclude_refused(ex);
     }
-    ex->result.outcome = fcgi_response_lost(response);
-    ex->result.why = response->why;
-    log_failure(ex, &policies[ex->result.outcome], took);
-    return ex->result.outcome == FCGI_OUTCOME_REFUSED
-               ? conclude_refused(ex, HTTP_INTERNAL_SERVER_ERROR)
-               : conclude_gone(ex);
+    if (ex->r->connection->aborted || outcome == FCGI_OUTCOME_CLIENT_GONE) {
+        return conclude_gone(ex);
+    }
+    if (fcgi_response_is_begun(ex->response)) {
+        cut(ex);
+        return OK;
+    }
+    return conclude_failed(ex, status ? status : ex->result.client_status);
 }
 
-/* The answer is complete: says what was strange about it, and goes on. */
-static int conclude_done(fcgi_exchange *ex, apr_interval_time_t took)
+/* What was strange about a complete answer. */
+static void tell_oddities(const fcgi_exchange *ex)
 {
     const fcgi_response *response = ex->response;
     request_rec *r = ex->r;
@@ -285,50 +287,70 @@ static int conclude_done(fcgi_exchange *ex, apr_interval_time_t took)
                                        "status %u",
                       response->backend, ex->app_status);
     }
+}
+
+/* Gives what httpd is to give in place of a complete answer, if it is to. */
+static int perform(fcgi_exchange *ex)
+{
+    fcgi_response *response = ex->response;
+
     if (response->replaced.kind != FCGI_REPLACE_NOT) {
-        return conclude_replaced(ex, took);
+        return fcgi_replace_perform(&ex->outflow->outlet, &response->replaced,
+                                    response->backend);
     }
     if (response->condition == HTTP_NOT_MODIFIED) {
         /* not as an error: mod_cache asked, perhaps, and listens */
-        r->status = response->condition;
+        ex->r->status = response->condition;
         return OK;
     }
     return response->condition ? response->condition : OK;
 }
 
+/* The application's answer is complete. */
+static int conclude_done(fcgi_exchange *ex)
+{
+    fcgi_outlet *outlet = &ex->outflow->outlet;
+    int status = OK;
+
+    tell_oddities(ex);
+    if (outlet->state == FCGI_OUTLET_OPEN) {
+        status = perform(ex);
+    }
+    if (outlet->state == FCGI_OUTLET_OPEN) {
+        return status;
+    }
+    if (outlet->state == FCGI_OUTLET_GONE && fcgi_outlet_is_out(outlet)) {
+        return conclude_gone(ex); /* perhaps with all of it, see
+                                   * fcgi_response_finish() */
+    }
+    ex->result.outcome = fcgi_response_lost(ex->response);
+    ex->result.rv = outlet->rv;
+    ex->result.why = ex->response->why;
+    return OK;
+}
+
 /* Outcome -> what the handler returns. */
 static int conclude(fcgi_exchange *ex)
 {
-    fcgi_outcome outcome = ex->result.outcome;
-    const policy *how = &policies[outcome];
     apr_interval_time_t took = fcgi_clock_now() - ex->started;
+    int status = OK;
 
-    set_notes(ex, took);
-    count(ex, took);
     ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
                   "%s: %s, after %" APR_TIME_T_FMT " us, %" APR_OFF_T_FMT
                   " bytes to and %" APR_OFF_T_FMT
                   " bytes from the application",
-                  ex->backend->name, fcgi_outcome_name(outcome), took,
-                  fcgi_exchange_sent(ex), ex->bytes_in);
-    if (outcome == FCGI_OUTCOME_DONE) {
-        return ex->outflow->outlet.state == FCGI_OUTLET_GONE
-                   ? conclude_gone(ex)
-                   : conclude_done(ex, took);
+                  ex->backend->name, fcgi_outcome_name(ex->result.outcome),
+                  took, fcgi_exchange_sent(ex), ex->bytes_in);
+    if (ex->result.outcome == FCGI_OUTCOME_DONE) {
+        status = conclude_done(ex);
     }
-    log_failure(ex, how, took);
-    if (outcome == FCGI_OUTCOME_REFUSED) {
-        return conclude_refused(ex, how->status);
+    if (ex->result.outcome != FCGI_OUTCOME_DONE) {
+        log_failure(ex, &policies[ex->result.outcome], took);
+        status = conclude_undone(ex);
     }
-    if (ex->r->connection->aborted || outcome == FCGI_OUTCOME_CLIENT_GONE) {
-        return conclude_gone(ex);
-    }
-    if (fcgi_response_is_begun(ex->response)) {
-        cut(ex);
-        return OK;
-    }
-    return conclude_failed(ex, how->status ? how->status
-                                           : ex->result.client_status);
+    set_notes(ex, took);
+    count(ex, took);
+    return status;
 }
 
 /* Takes the body and encodes the variables; 0 if that ended the exchange, and

@@ -64,6 +64,12 @@ my %says = (
         $c->stdout($large) or return for 1 .. 200;
         $c->reply("${PLAIN}the answer");
     },
+    endless => sub {
+        my ($c) = @_;
+        $c->stdout($PLAIN);
+        $c->stdout($PIECE x 15) or return for 1 .. 2000;
+        $c->report(finished => 1) if $c->end;
+    },
     good => sub { $_[0]->reply("${PLAIN}good") },
 );
 
@@ -89,6 +95,10 @@ FcgiTimeout 20
 <LocationMatch "^/(?:auto|on|off|packed)/">
   SetHandler \@APP\@
 </LocationMatch>
+<Location /auto/ignore/>
+  FcgiIgnoreClientAbort On
+  FcgiBufferMemory 32K
+</Location>
 <Location /on/>
   FcgiFlush On
 </Location>
@@ -139,6 +149,18 @@ subtest 'as it is' => sub {
            "as many hints as there was room for: $hints");
     }
     ok_free($httpd, '/on/x?pieces', '1.0');
+    for my $time (1 .. 10) {
+        my $conn = Client->connect($httpd->port);
+        $conn->send("GET /auto/ignore/x?endless HTTP/1.1\r\nHost: x\r\n\r\n");
+        my $read = 0;
+        while ($read < 3_000_000 * $time) {
+            last if !sysread $conn->{socket}, my $bytes, 1_000_000;
+            $read += length $bytes;
+        }
+        $conn->reset;
+        ok($app->wait_report('finished', $SOON),
+           "a client that leaves after $read bytes holds nobody") or last;
+    }
     $httpd->leave;
 };
 

@@ -152,7 +152,7 @@ static void act(struct fixture *f, int fd)
     struct order order;
 
     line.handed = calloc(FCGI_LINE_MAX, sizeof(*line.handed));
-    answer.value = (int)fcgi_stats_join(f->pool);
+    answer.value = (int)fcgi_stats_join();
     answer.number = answer.value == APR_SUCCESS ? fcgi_stats_me() : 0;
     while (write(fd, &answer, sizeof(answer)) == sizeof(answer)
            && read(fd, &order, sizeof(order)) == sizeof(order)) {
@@ -1343,7 +1343,7 @@ static pid_t fork_players(struct fixture *f, struct scene *scene, int rounds,
         return pid;
     }
     line.handed = calloc(FCGI_LINE_MAX, sizeof(*line.handed));
-    if (fcgi_stats_join(f->pool) != APR_SUCCESS) {
+    if (fcgi_stats_join() != APR_SUCCESS) {
         _exit(1);
     }
     for (i = 0; i < THREADS; i++) {
@@ -1397,7 +1397,7 @@ static pid_t fork_keeper(struct fixture *f, struct scene *scene, int rounds)
     if (pid) {
         return pid;
     }
-    good = fcgi_stats_join(f->pool) == APR_SUCCESS
+    good = fcgi_stats_join() == APR_SUCCESS
            && fcgi_line_enter(&line, &slot) == FCGI_LINE_PERMIT;
     __atomic_store_n(&scene->open, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&scene->rounds, 1, __ATOMIC_SEQ_CST);

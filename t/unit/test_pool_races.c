@@ -394,7 +394,7 @@ static void become_a_child(apr_pool_t *pool, apr_pool_t *pchild)
         apr_global_mutex_create(&lock, NULL, APR_LOCK_DEFAULT, pool),
         APR_SUCCESS);
     assert_int_equal(fcgi_stats_create(&stats, pool, lock, 2), APR_SUCCESS);
-    assert_int_equal(fcgi_stats_join(pchild), APR_SUCCESS);
+    assert_int_equal(fcgi_stats_join(), APR_SUCCESS);
     assert_int_equal(fcgi_address_start(pchild), APR_SUCCESS);
     assert_int_equal(fcgi_idle_start(pchild, &hooks), APR_SUCCESS);
 }
