@@ -86,10 +86,10 @@ static const char *text_of(const fcgi_address *address)
     return address->name + sizeof(FCGI_HANDLER_PREFIX) - 1;
 }
 
-/* A backend of the configuration; real is its socket with all links followed,
- * or NULL. */
-static int admits_known(apr_pool_t *pool, const fcgi_allow *allow,
-                        const fcgi_backend *backend, const char *real)
+/* True if a backend of the configuration is admitted by its name, or as all
+ * are: then its address is followed as the administrator wrote it. */
+static int admits_by_name(apr_pool_t *pool, const fcgi_allow *allow,
+                          const fcgi_backend *backend)
 {
     int i;
 
@@ -100,9 +100,22 @@ static int admits_known(apr_pool_t *pool, const fcgi_allow *allow,
             return 1;
         }
     }
-    return allow->configured
-           || fcgi_address_matches(allow->patterns, text_of(backend->address))
-           || (real && fcgi_address_matches(allow->patterns, real));
+    return allow->configured;
+}
+
+/* The same backend, at an address that is compared once more when it is
+ * connected to. */
+static const fcgi_backend *admitted_by(apr_pool_t *pool,
+                                       const fcgi_allow *allow,
+                                       const fcgi_backend *backend)
+{
+    fcgi_backend *copy = apr_pmemdup(pool, backend, sizeof(*backend));
+    fcgi_address *address =
+        apr_pmemdup(pool, backend->address, sizeof(*backend->address));
+
+    address->admitted = allow->patterns;
+    copy->address = address;
+    return copy;
 }
 
 /* The path of a unix socket with all links followed, so far as it is there;
@@ -154,26 +167,21 @@ const char *fcgi_allow_admit(apr_pool_t *pool, const fcgi_allow *allow,
 {
     const fcgi_address *to = *backend ? (*backend)->address : address;
     const char *real = to->path ? real_path(pool, to->path) : NULL;
-    int admits;
 
     if (!*backend && real) {
         *backend = fcgi_known_at(pool, real);
     }
-    if (*backend) {
-        admits = allow && admits_known(pool, allow, *backend, real);
+    if (*backend && allow && admits_by_name(pool, allow, *backend)) {
+        return NULL;
     }
-    else {
-        admits = allow
-                 && fcgi_address_matches(allow->patterns,
-                                         real ? real : text_of(address));
-        address->admitted = allow ? allow->patterns : NULL;
-    }
-    if (!admits) {
+    if (!allow
+        || !fcgi_address_matches(allow->patterns, real ? real : text_of(to))) {
         return refuse(pool, *backend ? fcgi_known_name(*backend) : NULL,
                       text_of(to), real);
     }
     if (!*backend) {
         *backend = fcgi_known_make(pool, address);
     }
+    *backend = admitted_by(pool, allow, *backend);
     return NULL;
 }

@@ -58,11 +58,11 @@ void fcgi_backend_count(const fcgi_backend *backend, const fcgi_ended *ended);
  * is not there. The connection lives in pool or longer, until it is released.
  * NULL: *result has outcome, phase, rv and why.
  *
- * It carries one request at a time, but under ids that take turns (FastCGI
- * 1.0, 3.3: small ones): what an application still writes for a request that
- * it has ended, after the connection was found quiet, is not taken for the
- * next one's answer. PHP-FPM, libfcgi, uWSGI, Go's net/http/fcgi and flup
- * write the id that they were asked with.
+ * It carries one request at a time, each under the next id (FastCGI 1.0, 3.3):
+ * what an application still writes for a request that it has ended, after the
+ * connection was found quiet, is not taken for the next one's answer. PHP-FPM,
+ * libfcgi, uWSGI, Go's net/http/fcgi and flup write the id that they were
+ * asked with.
  */
 fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
                                 fcgi_patience *patience, fcgi_result *result);

@@ -285,12 +285,32 @@ int fcgi_config_any_virtual(void)
 
 /* Sets what .htaccess files may name, in place of what the enclosing section
  * says. */
+/* What opens something must not depend on a condition: in the request that it
+ * looks at a .htaccess file may have had a part. */
+static const char *refuse_condition(cmd_parms *cmd)
+{
+    const ap_directive_t *section = cmd->directive->parent;
+
+    for (; section; section = section->parent) {
+        if (!strcasecmp(section->directive, "<If")
+            || !strcasecmp(section->directive, "<ElseIf")
+            || !strcasecmp(section->directive, "<Else")) {
+            return apr_psprintf(cmd->pool,
+                                "%s cannot stand in %s>: a .htaccess file "
+                                "could have a part in the condition",
+                                cmd->cmd->name, section->directive);
+        }
+    }
+    return NULL;
+}
+
 static const char *set_allow(cmd_parms *cmd, void *conf, int argc,
                              char *const argv[])
 {
     fcgi_dir_config *dir = conf;
+    const char *problem = refuse_condition(cmd);
 
-    return fcgi_allow_parse(cmd, argc, argv, &dir->allow);
+    return problem ? problem : fcgi_allow_parse(cmd, argc, argv, &dir->allow);
 }
 
 static const char *add_param(cmd_parms *cmd, void *conf, const char *name,
@@ -365,8 +385,12 @@ static const char *set_sendfile(cmd_parms *cmd, void *conf, int argc,
     fcgi_dir_config *dir = conf;
     apr_array_header_t *folders =
         apr_array_make(cmd->pool, 1, sizeof(const char *));
+    const char *problem = refuse_condition(cmd);
     int i;
 
+    if (problem) {
+        return problem;
+    }
     if (argc != 1 || strcasecmp(argv[0], "off")) {
         for (i = 0; i < argc && argv[i][0] == '/'; i++) {
             APR_ARRAY_PUSH(folders, const char *) =

@@ -129,6 +129,7 @@ static void note_given(fcgi_exchange *ex)
         fcgi_outcome outcome = fcgi_response_lost(ex->response);
 
         ex->lost = 1;
+        fcgi_outlet_send_answer(&ex->outflow->outlet);
         lose(ex, outcome, ex->outflow->outlet.rv, ex->response->why);
     }
 }

@@ -21,12 +21,19 @@ void fcgi_head_init(fcgi_head *head, apr_pool_t *pool, apr_size_t max)
 {
     memset(head, 0, sizeof(*head));
     head->pool = pool;
+    head->block_pool = pool;
     head->max = max;
     head->content_length = -1;
 }
 
 void fcgi_head_restart(fcgi_head *head)
 {
+    if (head->block_pool != head->pool) {
+        apr_pool_clear(head->block_pool);
+    }
+    else {
+        apr_pool_create(&head->block_pool, head->pool);
+    }
     head->len = 0;
     head->line_len = 0;
     head->why = NULL;
@@ -181,7 +188,7 @@ static const char *parse(fcgi_head *head)
     char *end = head->bytes + head->len;
     const char *problem = NULL;
 
-    head->fields = apr_table_make(head->pool, 16);
+    head->fields = apr_table_make(head->block_pool, 16);
     head->status = 0;
     head->reason = NULL;
     head->content_length = -1;

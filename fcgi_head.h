@@ -19,6 +19,8 @@ typedef enum {
 
 typedef struct fcgi_head {
     apr_pool_t *pool;
+    apr_pool_t *block_pool; /* of what is parsed: pool for the first block, one
+                             * that is cleared for those after it */
     apr_size_t max; /* bytes a block may have, the blank line included */
 
     /* gathered */
@@ -28,7 +30,7 @@ typedef struct fcgi_head {
     apr_size_t line_len; /* bytes in the last line */
     int line_cr;         /* its last byte is CR */
 
-    /* parsed; strings live in pool until the next block */
+    /* parsed; all lives until the next block */
     apr_table_t *fields;      /* all but Status and Content-Length */
     int status;               /* 100 to 599; 0: none was sent */
     const char *reason;       /* "NNN text"; NULL: no text was sent */

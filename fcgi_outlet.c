@@ -62,9 +62,11 @@ typedef struct answer_marks {
     const request_rec *next;
 } answer_marks;
 
+/* It is the outermost request that is answered, also where a page includes
+ * this one. */
 static answer_marks marks_of(const fcgi_outlet *outlet)
 {
-    const request_rec *r = outlet->r;
+    const request_rec *r = outermost(outlet->r);
     answer_marks marks = { fcgi_outlet_is_out(outlet), r->status,
                            r->err_headers_out, r->next };
 
@@ -77,7 +79,7 @@ static answer_marks marks_of(const fcgi_outlet *outlet)
 static fcgi_outlet_state why_failed(const fcgi_outlet *outlet,
                                     const answer_marks *before)
 {
-    const request_rec *r = outlet->r;
+    const request_rec *r = outermost(outlet->r);
 
     if (!before->is_out && r->eos_sent
         && (r->next != before->next
@@ -104,19 +106,32 @@ int fcgi_outlet_give(fcgi_outlet *outlet)
 }
 
 /* As the event MPM does: the last filter writes, without waiting. */
-int fcgi_outlet_write(fcgi_outlet *outlet)
+static int write_held(conn_rec *c)
 {
-    conn_rec *c = outlet->r->connection;
     ap_filter_t *filter = c->output_filters;
 
     while (filter->next) {
         filter = filter->next;
     }
-    if (filter->frec->filter_func.out_func(filter, NULL) != APR_SUCCESS
-        || c->aborted) {
+    return filter->frec->filter_func.out_func(filter, NULL) == APR_SUCCESS
+           && !c->aborted;
+}
+
+int fcgi_outlet_write(fcgi_outlet *outlet)
+{
+    if (!write_held(outlet->r->connection)) {
         outlet->state = FCGI_OUTLET_GONE;
     }
     return outlet->state == FCGI_OUTLET_OPEN;
+}
+
+void fcgi_outlet_send_answer(fcgi_outlet *outlet)
+{
+    conn_rec *c = outlet->r->connection;
+
+    if (outlet->state == FCGI_OUTLET_ANSWERED && !c->master) {
+        write_held(c);
+    }
 }
 
 void fcgi_outlet_flush_connection(fcgi_outlet *outlet)
@@ -177,6 +192,9 @@ void fcgi_outlet_cut(fcgi_outlet *outlet)
 {
     request_rec *r = outlet->r, *outer = r;
 
+    if (outlet->state == FCGI_OUTLET_ANSWERED) {
+        return;
+    }
     r->no_cache = 1;
     while (outer->main) {
         outer = outer->main;

@@ -45,6 +45,10 @@ int fcgi_outlet_give(fcgi_outlet *outlet);
  * room. Returns as fcgi_outlet_give(). */
 int fcgi_outlet_write(fcgi_outlet *outlet);
 
+/* Lets an answer that a filter gave leave, as far as the client's socket has
+ * room: the application may work on for long. */
+void fcgi_outlet_send_answer(fcgi_outlet *outlet);
+
 /* Flushes what is behind the request's own filters: those are done at EOS, and
  * what ends a chunked body comes from them. */
 void fcgi_outlet_flush_connection(fcgi_outlet *outlet);
@@ -58,7 +62,8 @@ int fcgi_outlet_is_out(const fcgi_outlet *outlet);
  * sees it: HTTP/1.1 has no last chunk or less than Content-Length, HTTP/2 a
  * reset stream, and where only the connection's end marks the answer's, a TCP
  * reset. The header fields must be out: else httpd would count the bytes there
- * are and call them the whole answer.
+ * are and call them the whole answer. What a filter gave in its place is left
+ * alone.
  */
 void fcgi_outlet_cut(fcgi_outlet *outlet);
 

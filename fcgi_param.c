@@ -119,6 +119,10 @@ static void apply(request_rec *r, const fcgi_param *param)
     if (param->value && !error) {
         value = ap_expr_str_exec(r, param->value, &error);
     }
+    if (error && !param->in_htaccess) {
+        /* not what a .htaccess file says, in place of what is not known */
+        apr_table_unset(r->subprocess_env, param->name);
+    }
     if (error) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       FCGI_LOGNO("24") "FcgiParam %s: the expression fails: "

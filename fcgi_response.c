@@ -78,13 +78,14 @@ static int set_field(void *headers, const char *name, const char *value)
 /* ---- interim responses ---- */
 
 /* Sends a 1xx block on (RFC 9110, 15.2), and flushes. */
-static void send_interim(request_rec *r, const fcgi_interim *interim)
+static void send_interim(request_rec *r, apr_pool_t *pool,
+                         const fcgi_interim *interim)
 {
     apr_table_t *headers = r->headers_out;
     const char *status_line = r->status_line;
     int status = r->status;
 
-    r->headers_out = apr_table_make(r->pool, 8);
+    r->headers_out = apr_table_make(pool, 8);
     apr_table_do(set_field, r->headers_out, interim->fields, NULL);
     r->status = interim->status;
     r->status_line = interim->reason;
@@ -109,7 +110,7 @@ static int send_interims(fcgi_response *response, int may_wait)
             break;
         }
         if (when != FCGI_OUTFLOW_NEVER) {
-            send_interim(response->r, interim);
+            send_interim(response->r, response->interim_pool, interim);
         }
         fcgi_outflow_said(response->flow,
                           when == FCGI_OUTFLOW_NEVER ? 0 : interim->len);

@@ -20,11 +20,16 @@
 #define CORE     "core.c"
 #define REWRITE  "mod_rewrite.c"
 #define SETENVIF "mod_setenvif.c"
+#define SSL      "mod_ssl.c"
 
 /* In r->notes, which go with the request when mod_dir or mod_negotiation puts
  * another one in its place. */
 #define URL_NOTE  "fastcgi-handler-url"
 #define ARGS_NOTE "fastcgi-handler-args"
+
+/* In the connection's notes: what TLS says of the client may be due to a
+ * .htaccess file. */
+#define SSL_NOTE "fastcgi-handler-ssl"
 
 /* What is kept for all requests that come of one of a client, by redirects
  * and as subrequests; at the first of them. */
@@ -66,49 +71,80 @@ static family *family_of(request_rec *r)
 
 /* ---- what is kept ---- */
 
-static int has_auth_directive(ap_conf_vector_t *section);
+/* Says of a module whether its directives matter. */
+typedef int module_test(const module *m);
 
-static int any_has_auth_directive(const apr_array_header_t *sections)
+static int has_directive(ap_conf_vector_t *section, module_test *matters);
+
+static int any_has_directive(const apr_array_header_t *sections,
+                             module_test *matters)
 {
     int i;
 
     for (i = 0; sections && i < sections->nelts; i++) {
-        if (has_auth_directive(
-                APR_ARRAY_IDX(sections, i, ap_conf_vector_t *))) {
+        if (has_directive(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *),
+                          matters)) {
             return 1;
         }
     }
     return 0;
 }
 
-/* True if AllowOverride AuthConfig opens a directive of the module. */
-static int may_authenticate(const module *m)
-{
-    const command_rec *command = m->cmds;
-
-    while (command && command->name && !(command->req_override & OR_AUTHCFG)) {
-        command++;
-    }
-    return command && command->name;
-}
-
-/* True if a module has settings in a section of a .htaccess file, and may say
- * who a user is by them: only the modules of directives that stand there have
- * any. Core's own say nothing of users, but its sections may. */
-static int has_auth_directive(ap_conf_vector_t *section)
+/* True if a module that matters has settings in a section of a .htaccess file:
+ * only the modules of directives that stand there have any. Core's own never
+ * matter, but its sections may. */
+static int has_directive(ap_conf_vector_t *section, module_test *matters)
 {
     const core_dir_config *core = ap_get_core_module_config(section);
     const module *m;
 
     for (m = ap_top_module; m; m = m->next) {
         if (strcmp(m->name, CORE) && ap_get_module_config(section, m)
-            && may_authenticate(m)) {
+            && matters(m)) {
             return 1;
         }
     }
     return core
-           && (any_has_auth_directive(core->sec_file)
-               || any_has_auth_directive(core->sec_if));
+           && (any_has_directive(core->sec_file, matters)
+               || any_has_directive(core->sec_if, matters));
+}
+
+/* True if a module may say who a user is: AllowOverride AuthConfig opens a
+ * directive of its, or it is asked who he is. */
+static int may_authenticate(const module *m)
+{
+    const apr_array_header_t *links = ap_hook_get_check_user_id();
+    const command_rec *command = m->cmds;
+    int i;
+
+    while (command && command->name && !(command->req_override & OR_AUTHCFG)) {
+        command++;
+    }
+    if (command && command->name) {
+        return 1;
+    }
+    for (i = 0; links && i < links->nelts; i++) {
+        if (!strcmp(APR_ARRAY_IDX(links, i, ap_LINK_check_user_id_t).szName,
+                    m->name)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* mod_ssl's SSLVerifyClient and its kin change what the connection is taken
+ * for, also by requests that come later. */
+static int is_ssl(const module *m)
+{
+    return !strcmp(m->name, SSL);
+}
+
+/* Where it is kept that a .htaccess file changed the connection. */
+static apr_table_t *connection_notes(const request_rec *r)
+{
+    conn_rec *c = r->connection;
+
+    return (c->master ? c->master : c)->notes;
 }
 
 int fcgi_untouched_look(request_rec *r)
@@ -126,7 +162,11 @@ int fcgi_untouched_look(request_rec *r)
     for (; file; file = file->next) {
         if (file->htaccess) {
             all->htaccess = 1;
-            all->authenticates |= has_auth_directive(file->htaccess);
+            all->authenticates |=
+                has_directive(file->htaccess, may_authenticate);
+            if (has_directive(file->htaccess, is_ssl)) {
+                apr_table_setn(connection_notes(r), SSL_NOTE, "1");
+            }
         }
     }
     return DECLINED;
@@ -159,7 +199,8 @@ int fcgi_untouched_save_url(request_rec *r)
 
 int fcgi_untouched_is(request_rec *r)
 {
-    return !r->main && !family_of(r)->htaccess;
+    return !r->main && !family_of(r)->htaccess
+           && !apr_table_get(connection_notes(r), SSL_NOTE);
 }
 
 /* ---- the copy ---- */
@@ -309,6 +350,9 @@ static request_rec *strip(request_rec *r, const family *all, apr_pool_t *pool)
     copy->subprocess_env = make_env(r, all, pool);
     copy->user = all->authenticates ? NULL : all->last->user;
     copy->ap_auth_type = all->authenticates ? NULL : all->last->ap_auth_type;
+    /* mod_remoteip's, from a header field */
+    copy->useragent_ip = all->last->useragent_ip;
+    copy->useragent_addr = all->last->useragent_addr;
     create(copy, r);
     return copy;
 }
@@ -377,7 +421,8 @@ request_rec *fcgi_untouched_make(request_rec *r, apr_pool_t *pool)
     request_rec *copy;
 
     /* TRACE would be answered */
-    if (!all->last || r->method_number == M_TRACE) {
+    if (!all->last || r->method_number == M_TRACE
+        || apr_table_get(connection_notes(r), SSL_NOTE)) {
         return NULL;
     }
     copy = strip(r, all, pool);

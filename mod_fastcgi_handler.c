@@ -200,6 +200,9 @@ static void cut(fcgi_exchange *ex)
     request_rec *r = ex->r;
 
     fcgi_outflow_cut(ex->outflow);
+    if (ex->outflow->outlet.state == FCGI_OUTLET_ANSWERED) {
+        return; /* while it was given what there was */
+    }
     for (; r; r = r->prev ? r->prev : r->main) {
         apr_table_setn(r->notes, CUT_NOTE, "1");
     }
@@ -229,7 +232,8 @@ static int conclude_failed(fcgi_exchange *ex, int status)
     return status;
 }
 
-/* An output filter refused the answer. */
+/* An output filter refused the answer; what became of the application does
+ * not matter to the client. */
 static int conclude_refused(fcgi_exchange *ex)
 {
     if (ex->outflow->outlet.state == FCGI_OUTLET_ANSWERED) {
@@ -246,10 +250,10 @@ static int conclude_refused(fcgi_exchange *ex)
 static int conclude_undone(fcgi_exchange *ex)
 {
     fcgi_outcome outcome = ex->result.outcome;
+    fcgi_outlet_state state = ex->outflow->outlet.state;
     int status = policies[outcome].status;
 
-    if (outcome == FCGI_OUTCOME_REFUSED
-        || ex->outflow->outlet.state == FCGI_OUTLET_ANSWERED) {
+    if (state == FCGI_OUTLET_ANSWERED || state == FCGI_OUTLET_FAILED) {
         return conclude_refused(ex);
     }
     if (ex->r->connection->aborted || outcome == FCGI_OUTCOME_CLIENT_GONE) {

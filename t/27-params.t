@@ -265,17 +265,22 @@ EOC
 
 subtest 'an expression that fails' => sub {
     my $httpd = Httpd->start(
-        vars => \%vars, files => { 'a.x' => '' }, config => <<'EOC');
+        vars => \%vars, files => {
+            'a.x' => '', 'ht/a.x' => '',
+            'ht/.htaccess' => "SetEnv SEEN evil\nFcgiParam NEW evil\n",
+        }, config => <<'EOC');
 AddHandler @APP@ .x
 SetEnv SEEN before
 FcgiParam SEEN "%{file:@ROOT@/none}"
 FcgiParam NEW "%{file:@ROOT@/none}"
 FcgiParam NEXT next
 EOC
-    is(values_of(params($httpd, '/a.x'), qw(SEEN NEW NEXT)), 'before - next',
-       'leaves its variable as it is, and the others');
+    is(values_of(params($httpd, '/a.x'), qw(SEEN NEW NEXT)), '- - next',
+       'takes its variable away, and leaves the others');
     ok($httpd->wait_for_log(qr/FCGI24: FcgiParam SEEN: .*FCGI24: .* NEW: /s),
        'the log says it of each');
+    is(values_of(params($httpd, '/ht/a.x'), qw(SEEN NEW)), '- -',
+       'also what a .htaccess file says');
     push @servers, $httpd;
 };
 
