@@ -629,5 +629,164 @@ EOC
     }
 };
 
+# ---- who somebody is ----
+
+subtest 'a user whom mod_authnz_fcgi brings' => sub {
+    my $says_yes = FcgiApp->start(sub {
+        my ($c) = @_;
+        $c->read_params(5) or return;
+        $c->reply("Status: 200\r\n\r\n");
+    }, transport => 'tcp');
+    Private::spew("$run/users", $HTPASSWD =~ s/bob/alice/r, 0644);
+    my $httpd = Httpd->start(
+        modules => [@MODULES, 'authnz_fcgi'],
+        vars => { RUN => $run, YES => $says_yes->address },
+        files => {
+            'plain/i.x' => 'text', 'hers/i.x' => 'text',
+            'hers/.htaccess' => 'AuthnzFcgiCheckAuthnProvider Yes '
+                . "RequireBasicAuth Off UserExpr \"%{tolower:BOB}\"\n",
+        }, config => <<'EOC');
+AuthnzFcgiDefineProvider authn Yes fcgi://@YES@/
+<Directory @DOCROOT@>
+  AllowOverride FileInfo
+  AuthType Basic
+  AuthName x
+  AuthBasicProvider file
+  AuthUserFile @RUN@/users
+  Require valid-user
+  <FilesMatch "\.x$">
+    SetHandler "fcgi:@RUN@/%{REMOTE_USER}.sock"
+  </FilesMatch>
+</Directory>
+EOC
+    my $as_alice = 'Authorization: Basic '
+        . encode_base64('alice:password', '');
+    is(who(get($httpd, '/plain/i.x', $as_alice)), 'alice',
+       'whom the server knows');
+    my $before = $app{bob}->connections;
+    is(get($httpd, '/hers/i.x', @$_)->status, 500, 'whom a file brings')
+        for [], [$as_alice];
+    is($app{bob}->connections, $before, 'nobody connects to bob');
+    $httpd->leave;
+};
+
+subtest "a client's address by mod_remoteip" => sub {
+    for my $more ('', 'RemoteIPInternalProxy 127.0.0.0/8') {
+        my $httpd = Httpd->start(
+            modules => [@MODULES, 'remoteip'], vars => { RUN => $run },
+            files => { 'a/i.x' => 'text', 'a/.htaccess' => <<'EOH' },
+RequestHeader set X-Real-IP 203.0.113.9
+RewriteEngine On
+RewriteRule ^go$ i.x [L]
+ErrorDocument 404 /a/i.x
+EOH
+            config => "RemoteIPHeader X-Real-IP\n$more\n" . <<'EOC');
+<FilesMatch "\.x$">
+  SetHandler "fcgi:@RUN@/alice.sock"
+  <If "%{REMOTE_ADDR} == '203.0.113.9'">
+    SetHandler "fcgi:@RUN@/bob.sock"
+  </If>
+</FilesMatch>
+EOC
+        my $before = $app{bob}->connections;
+        for my $url (qw(/a/i.x /a/go /a/none)) {
+            isnt(who(get($httpd, $url, 'X-Real-IP: 203.0.113.5')), 'bob',
+                 "$more: $url");
+            isnt(who(get($httpd, $url)), 'bob', "$more: $url, by itself");
+        }
+        is($app{bob}->connections, $before, 'nobody connects to bob');
+        is(who(get($httpd, '/a/i.x', 'X-Real-IP: 203.0.113.9')), 'bob',
+           'but for whom it is');
+        $httpd->leave;
+    }
+};
+
+# A certificate that nobody signed, and says bob.
+subtest 'a TLS certificate that a .htaccess file lets pass' => sub {
+    my $made = Private::temp_dir('ca');
+    for my $name (qw(ca bob)) {
+        my ($status, $output) = Private::run(
+            qw(openssl req -x509 -newkey ec -pkeyopt
+               ec_paramgen_curve:prime256v1 -nodes -days 2 -subj), "/CN=$name",
+            '-keyout', "$made/$name.key", '-out', "$made/$name.crt");
+        die $output if $status;
+    }
+    my $httpd = Httpd->start(
+        tls => 1, modules => \@MODULES, vars => { RUN => $run, CA => $made },
+        files => {
+            'plain/i.x' => 'text', 'hers/i.x' => 'text',
+            'hers/.htaccess' => "SSLVerifyClient optional_no_ca\n",
+        }, tls_config => <<'EOT');
+SSLProtocol -all +TLSv1.2
+SSLCACertificateFile @CA@/ca.crt
+SSLVerifyClient none
+<FilesMatch "\.x$">
+  SetHandler "fcgi:@RUN@/%{SSL:SSL_CLIENT_S_DN_CN}.sock"
+</FilesMatch>
+EOT
+    my $before = $app{bob}->connections;
+    for my $urls (['/hers/i.x'], ['/hers/i.x', '/plain/i.x']) {
+        my ($status, $output) = Private::run(
+            qw(curl -sk --tls-max 1.2 --cert), "$made/bob.crt", '--key',
+            "$made/bob.key", '-w', '[%{http_code}]',
+            map { 'https://localhost:' . $httpd->tls_port . $_ } @$urls);
+        like($output, qr/\[500\]/, "@$urls: refused");
+        unlike($output, qr/\[200\]/, 'also what comes on the connection');
+    }
+    is($app{bob}->connections, $before, 'nobody connects to bob');
+    $httpd->leave;
+};
+
+# ---- what is named elsewhere ----
+
+subtest 'a pattern, and a path that is named elsewhere' => sub {
+    my $home = Private::temp_dir('home');
+    mkdir "$home/alice", 0755;
+    symlink "$run/alice.sock", "$home/alice/php.sock" or die;
+    my $httpd = Httpd->start(
+        modules => \@MODULES, vars => { HOME => $home, RUN => $run },
+        files => {
+            'a/i.x' => 'text',
+            'a/.htaccess' => "SetHandler fcgi:$home/alice/php.sock\n",
+        }, config => <<'EOC');
+FcgiAllow @HOME@/alice/*.sock
+FcgiBackend alice @HOME@/alice/php.sock max=3
+<Location /elsewhere>
+  SetHandler fcgi:@HOME@/alice/php.sock
+</Location>
+EOC
+    is(get($httpd, '/a/i.x')->status, 500, 'a link out of the pattern');
+    unlink "$home/alice/php.sock";
+    my $own = FcgiApp->start(sub {
+        $_[0]->read_request(5) or return;
+        $_[0]->reply("Content-Type: text/plain\r\n\r\nhers");
+    }, transport => 'unix', socket => "$home/alice/php.sock");
+    is(get($httpd, '/a/i.x')->body, 'hers', 'a socket that it matches');
+    $own->stop;
+    symlink "$run/bob.sock", "$home/alice/php.sock" or die;
+    my $before = $app{bob}->connections;
+    is(get($httpd, '/a/i.x')->status, 500, 'a link to bob');
+    is($app{bob}->connections, $before, 'nobody connects to bob');
+    $httpd->leave;
+};
+
+subtest 'what opens something stands under no condition' => sub {
+    for my $line ('FcgiAllow /x/*', 'FcgiSendfile /srv/files') {
+        for my $section ("<If \"true\">\n$line\n</If>",
+                         "<If \"true\">\n</If>\n<Else>\n$line\n</Else>",
+                         "<If \"true\">\n</If>\n<ElseIf \"true\">\n$line\n"
+                         . '</ElseIf>',
+                         "<If \"true\">\n<Files x>\n$line\n</Files>\n</If>") {
+            my ($status, $output) = Httpd->configtest(
+                "<Directory /srv>\n$section\n</Directory>");
+            isnt($status, 0, $section =~ s/\n/ /gr);
+            like($output, qr/ cannot stand in <(?:If|Else|ElseIf)>: a \.htac/,
+                 'and why');
+        }
+        is((Httpd->configtest("<Directory /srv>\n$line\n</Directory>"))[0], 0,
+           "$line, without one");
+    }
+};
+
 Httpd::ok_left();
 done_testing;

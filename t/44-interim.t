@@ -53,6 +53,11 @@ my $app = FcgiApp->start(sub {
         }
         return $c->reply($FINAL);
     }
+    if ($name eq 'fields') {
+        my $hint = "Status: 103\n" . "a:\n" x 15_000 . "\n";
+        $c->stdout($hint) or return for 1 .. 500;
+        return $c->reply($FINAL);
+    }
     $c->stdout($says{$name}, chunk => $size);
     $c->end;
 }, workers => 2);
@@ -119,6 +124,18 @@ subtest 'at once' => sub {
         ok_final($conn->read_response);
     }
 };
+
+subtest 'many fields cost no memory' => sub {
+    my ($pid) = $httpd->pids;
+    my $peak = sub { Private::slurp("/proc/$pid/status") =~ /VmHWM:\s*(\d+)/;
+                     return $1 };
+    ok(Client->get($httpd->port, '/app/one')->complete, 'warm');
+    my $before = $peak->();
+    my $answer = Client->get($httpd->port, '/app/fields');
+    is($answer->status, 200, 'the final answer');
+    my $grown = $peak->() - $before;
+    ok($grown < 20_000, 'a few MB') or diag "$grown KB";
+} if -r "/proc/$$/status";
 
 subtest 'other ones' => sub {
     my %interim = (continue => 100, processing => 102, odd => 199,

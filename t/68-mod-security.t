@@ -20,6 +20,7 @@ my $app = FcgiApp->start(sub {
     my $request = $c->read_request or return;
     my ($bytes, $piece) =
         split /,/, $request->{params}{QUERY_STRING};
+    return fail_later($c, $1) if $bytes =~ /^(\D+)$/;
     my $body = ('x' x ($bytes - 8)) . ' secret.';
     return $c->reply("${HEAD}X-Kind: app\r\n\r\n$body") if !$piece;
     $c->stdout("${HEAD}X-Kind: app\r\n\r\n");
@@ -30,10 +31,25 @@ my $app = FcgiApp->start(sub {
     $c->end;
 }, workers => 4);
 
+# It fails, or works on, once the filter has answered in its place.
+sub fail_later {
+    my ($c, $how) = @_;
+    $c->stdout("${HEAD}X-Kind: app\r\n\r\n" . 'x' x 20_000);
+    return $c->wait_release('end', 10) if $how eq 'on';
+    select undef, undef, undef, 0.1;
+    $c->send("\x07" x 16) if $how eq 'bad';
+    $c->wait_eof(5) if $how eq 'silent';
+    return;
+}
+
 my $httpd = Httpd->start(
-    tls => 1, http2 => $H2, modules => [qw(unique_id security2)],
+    tls => 1, http2 => $H2, modules => [qw(unique_id security2 include)],
     vars => { APP => $app->handler },
-    files => { 'denied.html' => 'a page for what is denied' },
+    files => { 'denied.html' => 'a page for what is denied',
+               'ssi/a.shtml' => 'before <!--#include virtual="/good/x?20000" '
+                   . '--> after',
+               'ssi/b.shtml' => 'before <!--#include virtual="/good/x?20000,'
+                   . '3000" --> after' },
     config => <<'EOC');
 SecRuleEngine On
 SecResponseBodyAccess On
@@ -61,6 +77,20 @@ SecAuditEngine Off
 </Location>
 <Location /good/>
   SetHandler @APP@
+</Location>
+<Location /on/>
+  SetHandler @APP@
+  FcgiIgnoreClientAbort On
+  FcgiTimeout 1
+  SecResponseBodyLimit 10000
+  SecResponseBodyLimitAction Reject
+</Location>
+<Location /ssi/>
+  Options +Includes
+  AddType text/html .shtml
+  SetOutputFilter INCLUDES
+  SecResponseBodyLimit 10000
+  SecResponseBodyLimitAction Reject
 </Location>
 EOC
 
@@ -102,6 +132,22 @@ my @denied = (
 );
 
 for my $protocol (sort keys %over) {
+    subtest "$protocol, a page that includes the application" => sub {
+        for my $page (qw(a b)) {
+            my @got = $over{$protocol}->("/ssi/$page.shtml");
+            is($got[0], 500, "$page: 500");
+            like($got[1], qr/Internal Server Error/, "httpd's page");
+            ok($got[2], 'which is whole');
+        }
+    };
+    subtest "$protocol, an application that fails afterwards" => sub {
+        for my $how (qw(dies bad silent)) {
+            my @got = $over{$protocol}->("/on/x?$how");
+            is($got[0], 500, "$how: 500");
+            like($got[1], qr/Internal Server Error/, "httpd's page");
+            ok($got[2], 'which is whole');
+        }
+    };
     subtest $protocol => sub {
         for my $case (@denied) {
             my ($place, $size, $status, $page) = @$case;
@@ -119,6 +165,15 @@ for my $protocol (sort keys %over) {
         is("$good[0] " . length $good[1], '200 90000', 'what is allowed');
     };
 }
+
+subtest 'an application that works on' => sub {
+    my $conn = Client->connect($httpd->port);
+    $conn->send("GET /on/x?on HTTP/1.1\r\nHost: x\r\n\r\n");
+    my $answer = $conn->read_response(timeout => 5);
+    is($answer->status, 500, 'is not waited for');
+    ok($answer->complete, 'by its client');
+    $app->release('end');
+};
 
 ok($httpd->error_log !~ /FCGI09/, 'nobody is said to have left')
     or diag grep { /FCGI09/ } split /^/m, $httpd->error_log;

@@ -50,11 +50,13 @@ sub answer_late {
     my @ids;
     while (my $request = $c->read_request(60)) {
         my ($name) = $request->{params}{REQUEST_URI} =~ m{([^/]+)$};
-        my $late = @ids ? $late{$name}->($c, $ids[-1]) : '';
+        my ($kind, $back) = $name =~ /^(\w+?)(\d?)$/;
+        my $late = @ids ? $late{$kind}->($c, $ids[-($back || 1)] // $ids[0])
+            : '';
         push @ids, $c->{id};
         $c->send($late);
         $c->stdout("${HEAD}answer of $name");
-        $c->send($late) if $name eq 'among';
+        $c->send($late) if $kind eq 'among';
         $c->reply(" nr=@{[ scalar @ids ]} ids=@ids");
     }
     return;
@@ -134,6 +136,16 @@ for my $name (grep { $_ ne 'none' } sort keys %late) {
         }
     };
 }
+
+subtest 'late by more than one' => sub {
+    for my $back (2, 3) {
+        $app{late}->restart;
+        Client->get($httpd->port, '/late/none') for 1 .. $back;
+        my $answer = Client->get($httpd->port, "/late/stdout$back");
+        is($answer->body, "answer of stdout$back nr=@{[ $back + 1 ]} ids="
+           . join(' ', 1 .. $back + 1), "by $back: its answer alone");
+    }
+};
 unlike($httpd->error_log, qr/SECRET/, 'nor is any of it in the log');
 
 subtest 'a request that is given up' => sub {
