@@ -21,6 +21,9 @@ APLOG_USE_MODULE(fastcgi_handler);
  * of TLS. */
 #define ADDED 4096
 
+/* At least so much is given at once. */
+#define GIVE_MIN 1024
+
 /* An HTTP/2 stream buffers 32 KB in memory before it waits for the client
  * (H2StreamMaxMemSize), and does not say how far the client is: from 24 KB on
  * it is taken to be behind, and never gets more than 30 KB. What is in a file
@@ -195,8 +198,8 @@ int fcgi_outflow_is_behind(const fcgi_outflow *flow)
 /* ---- making ---- */
 
 /* How much httpd takes of us without waiting, by FlushMaxThreshold; it may
- * hold some already. Whoever sets it very low has httpd wait for the header
- * fields alone. */
+ * hold some already. Where that is less than the header fields httpd waits for
+ * those alone, and then small pieces would help nobody. */
 static apr_size_t at_once(const conn_rec *c)
 {
     const core_server_config *core =
@@ -206,9 +209,10 @@ static apr_size_t at_once(const conn_rec *c)
                           ? threshold - CORE_HOLDS - ADDED
                           : threshold / 2;
 
-    return size > FCGI_OUTFLOW_PIECE ? FCGI_OUTFLOW_PIECE
-           : size > 2                ? size
-                                     : 2;
+    if (size < GIVE_MIN) {
+        return GIVE_MIN;
+    }
+    return size < FCGI_OUTFLOW_PIECE ? size : FCGI_OUTFLOW_PIECE;
 }
 
 fcgi_outflow *fcgi_outflow_create(request_rec *r, const char *backend,
