@@ -84,12 +84,15 @@ are_so(server($FILES_MATCH =~ s/"/"(?i)/r, $_->[1]), "any case, $_->[0]",
     ['PHP-FPM that is told so', $upper, 'run'];
 
 # What a server may say against the last one.
-are_so(server(<<'EOC', $php), 'an If comes after all',
-<If "%{REQUEST_FILENAME} =~ /\.php$/">
-  SetHandler @PHP@
-</If>
+are_so(server(<<'EOC', $any), 'an If comes after all',
+<Directory @DOCROOT@>
+  <If "%{REQUEST_FILENAME} =~ /\.php$/">
+    SetHandler @PHP@
+  </If>
+</Directory>
 EOC
-       'a.php' => 'run', 'evil.php.jpg' => 'source',
+       'a.php' => 'run', 'evil.php.jpg' => 'source', 'none.php' => 404,
+       'evil.jpg/x.php' => 404, 'a.php/x.jpg' => 'run', 'none.php/x' => 404,
        map { ("$_/a.php" => 'run') } keys %htaccess);
 
 $_->stop for $php, $any, $upper;
