@@ -164,13 +164,87 @@ static const char *parse_host(apr_pool_t *pool, const char *text,
     return problem;
 }
 
+static const char *skip_spaces(const char *text)
+{
+    while (apr_isspace(*text)) {
+        text++;
+    }
+    return text;
+}
+
+/* Where mod_proxy's "|scheme:" behind a unix socket begins, or NULL. */
+static const char *find_proxy_part(const char *text)
+{
+    const char *bar = text, *end;
+
+    while ((bar = strchr(bar, '|'))) {
+        const char *scheme = skip_spaces(bar + 1);
+
+        for (end = scheme; apr_isalpha(*end); end++) {
+        }
+        if (end > scheme && *end == ':') {
+            return bar;
+        }
+        bar++;
+    }
+    return NULL;
+}
+
+/* What was meant by text, up to end. */
+static const char *right_spelling(apr_pool_t *pool, const char *text,
+                                  const char *end)
+{
+    static const char *const before[] = { FCGI_HANDLER_PREFIX, "proxy:", "//",
+                                          "unix:" };
+    apr_size_t i;
+
+    for (i = 0; i < sizeof(before) / sizeof(before[0]); i++) {
+        apr_size_t len = strlen(before[i]);
+
+        text = skip_spaces(text);
+        if (!strncasecmp(text, before[i], len)) {
+            text = skip_spaces(text + len);
+        }
+    }
+    while (end > text && apr_isspace(end[-1])) {
+        end--;
+    }
+    return apr_psprintf(pool, FCGI_HANDLER_PREFIX "%.*s",
+                        end > text ? (int)(end - text) : 0, text);
+}
+
+const char *fcgi_address_check_spelling(apr_pool_t *pool, const char *handler)
+{
+    const char *text = skip_spaces(handler);
+    const char *proxy_part, *end;
+
+    if (!fcgi_address_is_ours(text)) {
+        return NULL;
+    }
+    proxy_part = find_proxy_part(text);
+    if (proxy_part) {
+        return apr_psprintf(pool, "'%s' is written as for mod_proxy; write %s",
+                            handler, right_spelling(pool, text, proxy_part));
+    }
+    end = text + strlen(text);
+    if (text == handler && !apr_isspace(end[-1])
+        && !apr_isspace(text[sizeof(FCGI_HANDLER_PREFIX) - 1])) {
+        return NULL;
+    }
+    return apr_psprintf(pool, "'%s' begins or ends with a space; write %s",
+                        handler, right_spelling(pool, text, end));
+}
+
 const char *fcgi_address_parse(apr_pool_t *pool, const char *handler,
                                fcgi_address **address)
 {
     const char *text = handler + sizeof(FCGI_HANDLER_PREFIX) - 1;
     fcgi_address *parsed = apr_pcalloc(pool, sizeof(*parsed));
-    const char *problem;
+    const char *problem = fcgi_address_check_spelling(pool, handler);
 
+    if (problem) {
+        return problem;
+    }
     if (!strncmp(text, "//", 2)) {
         text += 2;
     }

@@ -42,6 +42,14 @@ typedef struct fcgi_address {
 int fcgi_address_is_ours(const char *handler);
 
 /*
+ * Looks only for what people paste from elsewhere into a handler name of ours:
+ * mod_proxy's "/path|fcgi://host", a space before or behind it. Asks nothing
+ * of the rest, which may be an expression. Returns NULL, also for a handler
+ * that is not ours, or a sentence with the right spelling.
+ */
+const char *fcgi_address_check_spelling(apr_pool_t *pool, const char *handler);
+
+/*
  * Parses a handler name, "fcgi:" and one of
  *
  *     /path   unix:/path   host:port   [ipv6]:port   //host:port

@@ -5,6 +5,7 @@
  */
 #include "fcgi_conftree.h"
 
+#include <apr_lib.h>
 #include <apr_strings.h>
 
 #include <util_cfgtree.h>
@@ -15,6 +16,18 @@
 APLOG_USE_MODULE(fastcgi_handler);
 
 static int any_dynamic; /* a SetHandler has variables */
+
+/* As mod_rewrite reads a flag: without the spaces behind it. */
+static char *without_spaces_behind(char *flag)
+{
+    char *end = flag + strlen(flag);
+
+    while (end > flag && apr_isspace(end[-1])) {
+        end--;
+    }
+    *end = '\0';
+    return flag;
+}
 
 /* The value of the H= or handler= flag in RewriteRule's "[flags]", or NULL. */
 static const char *handler_flag(apr_pool_t *pool, const char *args)
@@ -38,7 +51,7 @@ static const char *handler_flag(apr_pool_t *pool, const char *args)
         if (value
             && (!strncasecmp(flag, "H=", 2)
                 || !strncasecmp(flag, "handler=", 8))) {
-            return value + 1;
+            return without_spaces_behind(value + 1);
         }
     }
     return NULL;
@@ -68,7 +81,7 @@ static const char *check_directive(apr_pool_t *pool,
                                    const ap_directive_t *directive)
 {
     const char *args = directive->args;
-    const char *handler;
+    const char *handler, *problem;
     int is_lowered = 1;
 
     if (!strcasecmp(directive->directive, "SetHandler")) {
@@ -85,6 +98,10 @@ static const char *check_directive(apr_pool_t *pool,
         return strcasecmp(directive->directive, "FcgiAllow")
                    ? NULL
                    : check_allowed(pool, args);
+    }
+    problem = handler ? fcgi_address_check_spelling(pool, handler) : NULL;
+    if (problem) {
+        return problem;
     }
     if (handler && strpbrk(handler, "%$")) {
         any_dynamic |= !is_lowered;

@@ -109,15 +109,21 @@ const char *fcgi_param_parse(cmd_parms *cmd, const char *name,
 
 static void apply(request_rec *r, const fcgi_param *param)
 {
+    ap_regmatch_t found[AP_MAX_REG_MATCH]; /* by the condition: $0 to $9 */
+    const char *searched = NULL;           /* where; NULL: nothing found */
     const char *error = NULL;
     const char *value = NULL;
 
-    if (param->condition && ap_expr_exec(r, param->condition, &error) <= 0
+    if (param->condition
+        && ap_expr_exec_re(r, param->condition, AP_MAX_REG_MATCH, found,
+                           &searched, &error)
+               <= 0
         && !error) {
         return;
     }
     if (param->value && !error) {
-        value = ap_expr_str_exec(r, param->value, &error);
+        value = ap_expr_str_exec_re(r, param->value, AP_MAX_REG_MATCH, found,
+                                    &searched, &error);
     }
     if (error && !param->in_htaccess) {
         /* not what a .htaccess file says, in place of what is not known */

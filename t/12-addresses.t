@@ -114,6 +114,66 @@ for my $way (sort keys %ways) {
     };
 }
 
+# as it is pasted => what to write
+my %misspelt = (
+    'fcgi:/run/app.sock|fcgi://localhost' => 'fcgi:/run/app.sock',
+    'fcgi:/run/app.sock|fcgi://localhost/' => 'fcgi:/run/app.sock',
+    'fcgi:/run/app.sock | fcgi://localhost/' => 'fcgi:/run/app.sock',
+    'fcgi:/Run/App.sock|FCGI://localhost:8000/' => 'fcgi:/Run/App.sock',
+    'fcgi:/run/app.sock|http://localhost' => 'fcgi:/run/app.sock',
+    'fcgi:/run/app.sock|fcgi:localhost' => 'fcgi:/run/app.sock',
+    'fcgi:/run/app.sock|fcgi:' => 'fcgi:/run/app.sock',
+    'fcgi:unix:/run/app.sock|fcgi://localhost' => 'fcgi:/run/app.sock',
+    'fcgi:///run/app.sock|fcgi://localhost' => 'fcgi:/run/app.sock',
+    'fcgi:proxy:unix:/run/app.sock|fcgi://x' => 'fcgi:/run/app.sock',
+    'fcgi://unix:/run/app.sock|fcgi://x ' => 'fcgi:/run/app.sock',
+    'fcgi:localhost:9000|fcgi://localhost' => 'fcgi:localhost:9000',
+    'fcgi:/run/app.sock ' => 'fcgi:/run/app.sock',
+    "fcgi:/run/app.sock \t" => 'fcgi:/run/app.sock',
+    'fcgi: /run/app.sock' => 'fcgi:/run/app.sock',
+    'fcgi: unix:/run/app.sock ' => 'fcgi:/run/app.sock',
+    'fcgi:/run/the app.sock ' => 'fcgi:/run/the app.sock',
+    'fcgi:localhost:9000 ' => 'fcgi:localhost:9000',
+    'fcgi: [::1]:9000' => 'fcgi:[::1]:9000',
+    ' fcgi:/run/app.sock' => 'fcgi:/run/app.sock',
+    "\tfcgi:/run/app.sock" => 'fcgi:/run/app.sock',
+    '  fcgi:/run/app.sock|fcgi://localhost ' => 'fcgi:/run/app.sock',
+    'fcgi:/run/%{SERVER_NAME}.sock|fcgi://x' => 'fcgi:/run/%{SERVER_NAME}.sock',
+    'fcgi:/run/%{SERVER_NAME}.sock ' => 'fcgi:/run/%{SERVER_NAME}.sock',
+    'fcgi:/run/%{SERVER_NAME} ' => 'fcgi:/run/%{SERVER_NAME}',
+    ' fcgi:%{reqenv:X}' => 'fcgi:%{reqenv:X}',
+);
+
+for my $way (sort keys %ways) {
+    subtest "$way with an address in another's spelling" => sub {
+        for my $address (sort keys %misspelt) {
+            # mod_rewrite ends a flag before the spaces behind it
+            next if $way eq 'RewriteRule' && $address !~ /\|/;
+            my $why = $address =~ /\|/ ? 'is written as for mod_proxy'
+                : 'begins or ends with a space';
+            refused($ways{$way} =~ s/\bA\b/$address/r, "'$address'",
+                    qr/ \Q$why\E; write \Q$misspelt{$address}\E$/);
+        }
+    };
+}
+
+subtest 'FcgiBackend with an address in another\'s spelling' => sub {
+    my %wrong = (
+        'unix:/run/app.sock|fcgi://localhost' => 'as for mod_proxy',
+        'proxy:unix:/run/app.sock|fcgi://localhost' => 'as for mod_proxy',
+        'fcgi:/run/app.sock|fcgi://localhost' => 'as for mod_proxy',
+        '/run/app.sock ' => 'with a space', ' /run/app.sock' => 'with a space',
+    );
+    for my $address (sort keys %wrong) {
+        for my $name ('', 'app ') {
+            my ($passes, $output) =
+                configtest("FcgiBackend $name\"$address\" max=2");
+            ok(!$passes, "$name'$address'");
+            like($output, qr{$wrong{$address}; write fcgi:/run/app\.sock$}m);
+        }
+    }
+};
+
 subtest 'all other ways to write it' => sub {
     my $words = qr/'localhost' names no port/;
     my %places = (
@@ -180,7 +240,7 @@ subtest 'right addresses' => sub {
         'fcgi:///run/app.sock', 'fcgi:localhost:1', 'fcgi:localhost:65535',
         'fcgi:127.0.0.1:9000', 'fcgi:[::1]:9000', 'fcgi:[fe80::1%lo]:9000',
         'fcgi://localhost:9000', 'fcgi://[::1]:9000', 'fcgi:my_host-1.x:9000',
-        'fcgi:/with space/and:colon', 'FCGI:/run/app.sock', "fcgi:$fits",
+        'fcgi:/with space/and:colon', 'fcgi:/with|bar', 'FCGI:/run/app.sock', "fcgi:$fits",
         "fcgi:unix:$fits", 'fcgi:not-to-be-resolved.invalid:9000');
     for my $way (sort keys %ways) {
         accepted($ways{$way} =~ s/\bA\b/$_/r, "$way $_") for @right;
@@ -190,6 +250,14 @@ subtest 'right addresses' => sub {
 subtest 'what is not for us' => sub {
     accepted($_, $_) for
         'SetHandler "proxy:fcgi://localhost"', 'AddHandler cgi-script .x',
+        'SetHandler "proxy:unix:/run/app.sock|fcgi://localhost"',
+        'SetHandler "proxy:unix:/run/%{SERVER_NAME}.sock|fcgi://localhost"',
+        'AddHandler "proxy:unix:/run/app.sock|fcgi://localhost/" .php',
+        'RewriteRule x "unix:/run/app.sock|fcgi://localhost/" [P]',
+        'RewriteRule x - "[H=proxy:unix:/run/app.sock|fcgi://localhost]"',
+        'SetHandler " cgi-script"',
+        'RewriteRule x - "[H=fcgi:/run/app.sock , L]"',
+        'RewriteRule x - "[ H=fcgi:localhost:9000 ]"',
         'SetHandler none', 'SetHandler fcgi', 'SetHandler "fcgi-script"',
         'RewriteRule x y [L]', 'RewriteRule x y', 'RewriteRule x y [H=cgi]',
         'RewriteRule x y [E=H:fcgi:localhost]', 'RewriteRule x "fcgi:y"',

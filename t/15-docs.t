@@ -487,6 +487,7 @@ my %LIVE = (
         ['ProxyFCGISetEnvIf "-n %', { field => "X-Tenant: t\r\n" },
          TENANT => 't'],
         ['ProxyFCGISetEnvIf "-n %', {}, TENANT => '-'],
+        ['ProxyFCGISetEnvIf "%{HTTP_HOST} =~', {}, TENANT => 'row'],
         ['ProxyFCGISetEnvIf "true" !HTTP', { field => "X-Debug: 1\r\n" },
          HTTP_X_DEBUG => '-'],
         ['ProxyFCGISetEnvIf "true" SCRIPT', {}, SCRIPT_FILENAME =>

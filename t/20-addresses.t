@@ -286,6 +286,10 @@ my @WRONG = (
     ['/' => qr/not the absolute path of a socket; write fcgi:\/path/],
     ['unix:run/app.sock' => qr/not the absolute path of a socket; write/],
     ['run/app.sock' => qr/names no port; write fcgi:\/path\/to\/socket/],
+    ["127.0.0.1:$port|fcgi://localhost" =>
+        qr/as for mod_proxy; write fcgi:127\.0\.0\.1:$port$/],
+    [$plain->address . '|fcgi://localhost' =>
+        qr/as for mod_proxy; write fcgi:\Q@{[ $plain->address ]}\E$/],
     ['/' . 'x' x 107 => qr/has 108 bytes, the system takes 107 at most/],
 );
 
@@ -319,6 +323,44 @@ subtest 'a wrong address in .htaccess' => sub {
         like($lines[0] // '', qr/FCGI13: .*'localhost' names no port, and/,
              'with what to write');
     }
+};
+
+subtest "mod_proxy's spelling, pasted into .htaccess" => sub {
+    my $pasted = $plain->address . '|fcgi://localhost';
+    for my $way (qq(SetHandler "fcgi:$pasted"), qq(AddHandler "fcgi:$pasted" .x),
+                 qq(SetHandler "fcgi:@{[ $plain->address ]} ")) {
+        $httpd->write('wrong/.htaccess', $way);
+        my $before = $httpd->error_log;
+        my $answer = Client->get($httpd->port, '/wrong/a.x');
+        is($answer->status, 500, $way);
+        unlike($answer->body, qr/the text of the file/, 'and no source');
+        like(substr($httpd->error_log, length $before),
+             qr/FCGI13: .*; write fcgi:\Q@{[ $plain->address ]}\E$/mi,
+             'with what to write');
+    }
+};
+
+subtest 'a handler of mod_proxy is left to mod_proxy' => sub {
+    my $both = Httpd->start(
+        modules => [qw(proxy proxy_fcgi)],
+        vars => { SOCKET => $plain->address, OURS => $tcp->handler },
+        files => { 'a.php' => '', 'b.php' => '', 'ht/a.x' => '',
+                   'ht/.htaccess' => 'SetHandler "proxy:unix:'
+                       . $plain->address . '|fcgi://localhost"' },
+        config => <<'EOC');
+<Files a.php>
+  SetHandler "proxy:unix:@SOCKET@|fcgi://localhost"
+</Files>
+<Files b.php>
+  SetHandler @OURS@
+</Files>
+EOC
+    my %who = ('/a.php' => 'plain', '/ht/a.x' => 'plain', '/b.php' => 'tcp');
+    is(Client->get($both->port, $_)->body, "$who{$_} $_|", $_)
+        for sort keys %who;
+    unlike($both->error_log, qr/fastcgi_handler:(?:error|warn)/,
+           'and we say nothing');
+    $both->ok_healthy;
 };
 
 subtest 'the longest path that fits' => sub {

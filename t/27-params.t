@@ -85,6 +85,14 @@ FcgiParam !HTTP_X_IF_YES "expr=%{HTTP:X-Some} == 'some'"
 FcgiParam !HTTP_X_IF_NO "expr=%{HTTP:X-Some} != 'some'"
 FcgiParam ON_VALUE "expr=x" "expr=true"
 
+# what the condition's pattern has found
+FcgiParam FOUND "<$2 $1 $0>" "expr=%{HTTP:X-Some} =~ /(s)o(.*)/"
+FcgiParam FOUND_NOT "<$1>" "expr=%{HTTP:X-Some} !~ /(x)/"
+FcgiParam FOUND_LESS "<$1$9>" "expr=%{HTTP:X-Some} =~ /some/"
+FcgiParam FOUND_EITHER "<$1>" "expr=%{HTTP:X-Some} =~ /(z)/ || %{HTTP:X-Some} =~ /(om)/"
+FcgiParam NEXT_ONE "<$1>" "expr=true"
+FcgiParam NO_CONDITION "<$1>"
+
 # one after the other
 FcgiParam TWICE "one"
 FcgiParam TWICE "two"
@@ -111,6 +119,8 @@ EOC
         SEEN => 'of SetEnv', HOST_AND_URI => 'the.host /a.x',
         FROM_HEADER => '<some>', FROM_ENV => 'of SetEnv', LOWER => 'abc',
         FROM_PARAM => 'a value', YES => 'yes', UPPER => 'yes',
+        FOUND => '<me s some>', FOUND_EITHER => '<om>',
+        (map { $_ => '<>' } qw(FOUND_NOT FOUND_LESS NEXT_ONE NO_CONDITION)),
         HTTP_X_IF_NO => 'client', ON_VALUE => 'expr=x', TWICE => 'two',
         BACK => 'back', GROWS => 'ab', SCRIPT_NAME => '/a.x',
         QUERY_STRING => 'q');

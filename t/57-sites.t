@@ -170,6 +170,81 @@ subtest 'rewrite rules that make PATH_INFO' => sub {
         ['/users', 'index.php', '/users', @POST]);
 };
 
+# ---- PHP's own ----
+
+subtest 'session.upload_progress' => sub {
+    my $dir = Private::temp_dir('sessions');
+    chmod 01777, $dir;
+    my $pool = PhpFpm->start(
+        children => 2, ini => {
+            'session.upload_progress.enabled' => 1,
+            'session.upload_progress.min_freq' => 0,
+            'session.save_path' => $dir,
+        });
+    my $server = Httpd->start(
+        vars => { PHP => $pool->handler },
+        files => {
+            map({ ("$_/up.php" => '<?php echo $_FILES["f"]["size"];',
+                   "$_/how.php" => '<?php session_start();
+                        echo $_SESSION["upload_progress_x"]
+                            ["bytes_processed"] ?? "none";') } qw(on off)),
+        },
+        config => <<'EOC');
+<FilesMatch "\.php$">
+  SetHandler @PHP@
+</FilesMatch>
+<Location /off>
+  FcgiRequestBuffering Off
+</Location>
+EOC
+    my $body = join "\r\n", '--b',
+        'Content-Disposition: form-data; name="PHP_SESSION_UPLOAD_PROGRESS"',
+        '', 'x', '--b',
+        'Content-Disposition: form-data; name="f"; filename="f"', '',
+        'y' x 400_000, '--b--', '';
+    for my $how ('on', 'off') {
+        my @cookie = (Cookie => "PHPSESSID=upload$how");
+        my $conn = Client->connect($server->port);
+        $conn->send("POST /$how/up.php HTTP/1.1\r\nHost: localhost\r\n"
+            . "Cookie: PHPSESSID=upload$how\r\nContent-Type: "
+            . 'multipart/form-data; boundary=b' . "\r\nContent-Length: "
+            . length($body) . "\r\n\r\n" . substr $body, 0, 200_000);
+        my $seen;
+        my $look = sub {
+            $seen = Client->get($server->port, "/$how/how.php", @cookie)->body;
+            return $seen =~ /^[1-9]/;
+        };
+        $how eq 'on' ? grep { $look->() } 1 .. 5
+            : Private::wait_until(10, $look);
+        like($seen, $how eq 'on' ? qr/^none$/ : qr/^\d{4,}$/,
+             "half of it is here, FcgiRequestBuffering $how");
+        $conn->send(substr $body, 200_000);
+        is($conn->read_response->body, 400_000, 'then all of it');
+    }
+    $server->ok_healthy;
+    $pool->stop;
+};
+
+subtest 'settings of PHP that stood in httpd for mod_php' => sub {
+    my $server = Httpd->start(
+        vars => { PHP => $php->handler }, files => {
+            map { $_ => '<?php echo ini_get("memory_limit"), " ",
+                    ini_get("display_errors");' }
+                qw(a.php old/a.php) },
+        config => <<'EOC');
+<FilesMatch "\.php$">
+  SetHandler @PHP@
+</FilesMatch>
+<Directory @DOCROOT@>
+  FcgiParam PHP_VALUE "memory_limit=77M\ndisplay_errors=0"
+</Directory>
+EOC
+    $server->write('old/.htaccess', 'php_value memory_limit 88M');
+    is(fetch($server, '/a.php')->body, '77M 0', 'PHP_VALUE');
+    is(fetch($server, '/old/a.php')->status, 500, 'php_value in .htaccess');
+    $server->ok_healthy;
+};
+
 # ---- a socket for each customer ----
 
 my %uid = ('one.example' => 64_101, 'two.example' => 64_102);
