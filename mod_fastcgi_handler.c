@@ -473,12 +473,12 @@ static int fastcgi_handler(request_rec *r)
 
 /*
  * A folder of the same name does not hide a URL of an application below a
- * Location: without this, mod_dir would redirect /admin to /admin/.
+ * Location: without this, mod_dir would redirect /admin to /admin/, and put
+ * an index file that exists in the place of /.
  */
 static int hide_folder(request_rec *r)
 {
     if (r->finfo.filetype == APR_DIR && fcgi_address_is_ours(r->handler)
-        && r->uri[0] && r->uri[strlen(r->uri) - 1] != '/'
         && fcgi_config_settings(r)->script != FCGI_SCRIPT_FILE
         && fcgi_origin_location(r)) {
         r->finfo.filetype = APR_NOFILE;

@@ -82,9 +82,9 @@ EOC
         '/script.x/more/yet' => '200 one /script.x|/more/yet',
         '/static/logo.txt' => '200 one /static/logo.txt|-',
         '/admin/secret.txt' => '200 one /admin/secret.txt|-',
-        # DirectoryIndex
+        # no DirectoryIndex
         '/pages' => '200 one |/pages',
-        '/pages/' => '200 one /pages/index.html|-',
+        '/pages/' => '200 one |/pages/',
         '/pages/none' => '200 one |/pages/none',
     );
 
@@ -357,7 +357,7 @@ EOC
         'wide /x/y' => '200 two |/x/y',
         'wide /admin' => '200 two |/admin',
         'wide /script.x/y' => '200 two /script.x|/y',
-        'wide /pages/' => '200 two /pages/index.html|-',
+        'wide /pages/' => '200 two |/pages/',
         'wide /main/x' => '200 one /main|/x',
         'mixed /x' => '200 two |/x',
         'mixed /app/x' => '200 one /app|/x',

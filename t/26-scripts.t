@@ -62,7 +62,7 @@ my %modes = (
     Auto => [
         '/script.x' => '200 /script.x|-', '/script.x/y' => '200 /script.x|/y',
         '/none.x' => '200 |/none.x', '/none/y' => '200 |/none/y',
-        '/folder.x' => '200 |/folder.x', '/sub/' => '200 /sub/index.html|-',
+        '/folder.x' => '200 |/folder.x', '/sub/' => '200 |/sub/',
         '/' => '200 |/',
     ],
     File => [
