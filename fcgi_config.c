@@ -39,9 +39,6 @@ static const fcgi_dir_config defaults = {
     .real_paths = 0,
 };
 
-/* Set while the configuration is read, never by .htaccess files. */
-static int any_virtual;
-
 void *fcgi_config_create_dir(apr_pool_t *pool, char *dir)
 {
     fcgi_dir_config *conf = apr_palloc(pool, sizeof(*conf));
@@ -274,13 +271,7 @@ static const char *set_choice(cmd_parms *cmd, void *conf, const char *arg)
                             arg, among->wanted);
     }
     *(int *)(void *)((char *)conf + among->field) = i;
-    any_virtual |= among == &script_choice && i == FCGI_SCRIPT_VIRTUAL;
     return NULL;
-}
-
-int fcgi_config_any_virtual(void)
-{
-    return any_virtual;
 }
 
 /* Sets what .htaccess files may name, in place of what the enclosing section

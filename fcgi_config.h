@@ -65,7 +65,4 @@ int fcgi_config_complete(apr_pool_t *pconf, apr_pool_t *plog,
  * NULL. */
 const fcgi_dir_config *fcgi_config_settings(const request_rec *r);
 
-/* True if FcgiScript Virtual stands anywhere in the configuration. */
-int fcgi_config_any_virtual(void);
-
 #endif

@@ -18,12 +18,18 @@
 #include "fcgi_config.h"
 #include "fcgi_log.h"
 
+/* Bytes of a path, as APR takes them, with room for what it adds; and of one
+ * name in it. */
+#define PATH_LIMIT (APR_PATH_MAX - 8)
+#define NAME_LIMIT 255
+
 /* What is remembered of a request before others change what expressions look
  * at. */
 typedef struct remembered {
     const ap_expr_info_t *expr; /* SetHandler's, see fcgi_origin_remember() */
     const char *value;          /* what it gave */
     int translate_only;         /* its subrequests */
+    int is_auto;                /* what can be no file is the application's */
 } remembered;
 
 static remembered *memory_of(request_rec *r)
@@ -234,24 +240,149 @@ void fcgi_origin_translate_only(request_rec *r, int only)
     memory_of(r)->translate_only = only;
 }
 
-int fcgi_origin_map(request_rec *r)
+/* ---- what of a URL is a file ---- */
+
+/* What FcgiScript says of r's URL if a Location's SetHandler, or one outside
+ * of all sections, makes it ours; else File: then all is as in httpd. */
+static int script_of_url(request_rec *r)
 {
     ap_conf_vector_t *before = r->per_dir_config;
-    const ap_expr_info_t *expr;
-    const char *value;
-    int is_virtual;
+    int script = FCGI_SCRIPT_FILE;
 
-    if (r->main && memory_of(r->main)->translate_only) {
+    if (r->method_number == M_TRACE || r->uri[0] != '/') {
+        return script; /* TRACE and OPTIONS * are core's */
+    }
+    r->per_dir_config = r->server->lookup_defaults;
+    if (ap_location_walk(r) == OK) {
+        const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
+
+        if (expr && fcgi_address_is_ours(evaluate(r, expr))) {
+            script = fcgi_config_settings(r)->script;
+        }
+    }
+    r->per_dir_config = before;
+    return script;
+}
+
+static int is_translation(request_rec *r)
+{
+    return r->main && memory_of(r->main)->translate_only;
+}
+
+int fcgi_origin_translate(request_rec *r)
+{
+    const char *root = ap_document_root(r);
+
+    if (strlen(root) + strlen(r->uri) < PATH_LIMIT || r->uri[0] != '/'
+        || strstr(r->uri, "/../") /* core refuses it */
+        || (!is_translation(r) && script_of_url(r) == FCGI_SCRIPT_FILE)) {
+        return DECLINED;
+    }
+    r->filename = apr_pstrcat(r->pool, root, r->uri, NULL);
+    r->canonical_filename = r->filename;
+    return OK;
+}
+
+/* The bytes of a path, longer than a path may be, that core can look at. A
+ * name is not cut in two, as another file may have the first half's: but for
+ * one that no file can have. */
+static apr_size_t cut_of(const char *path)
+{
+    apr_size_t cut = PATH_LIMIT;
+
+    while (path[cut] != '/' && PATH_LIMIT - cut <= NAME_LIMIT) {
+        cut--;
+    }
+    return path[cut] == '/' ? cut : PATH_LIMIT;
+}
+
+/* Core's hook for a path longer than it takes. */
+static int map_long(request_rec *r)
+{
+    apr_size_t cut = cut_of(r->filename);
+    const char *rest = apr_pstrdup(r->pool, r->filename + cut);
+    int status;
+
+    r->filename = apr_pstrmemdup(r->pool, r->filename, cut);
+    status = ap_directory_walk(r);
+    if (status == OK) {
+        status = ap_file_walk(r);
+    }
+    r->path_info =
+        apr_pstrcat(r->pool, r->path_info ? r->path_info : "", rest, NULL);
+    return status;
+}
+
+int fcgi_origin_map(request_rec *r)
+{
+    if (is_translation(r)) {
         return DONE;
     }
-    if (!fcgi_config_any_virtual() || r->method_number == M_TRACE
-        || r->uri[0] != '/' || ap_location_walk(r) != OK) {
-        return DECLINED; /* TRACE and OPTIONS * are core's */
+    switch (script_of_url(r)) {
+    case FCGI_SCRIPT_VIRTUAL:
+        return OK;
+    case FCGI_SCRIPT_AUTO:
+        memory_of(r)->is_auto = 1;
+        if (r->filename && strlen(r->filename) >= PATH_LIMIT) {
+            return map_long(r);
+        }
+        break;
     }
-    expr = set_handler_of(r->per_dir_config);
-    value = expr ? evaluate(r, expr) : NULL;
-    is_virtual = fcgi_address_is_ours(value)
-                 && fcgi_config_settings(r)->script == FCGI_SCRIPT_VIRTUAL;
-    r->per_dir_config = before;
-    return is_virtual ? OK : DECLINED;
+    return DECLINED;
+}
+
+/* True if there is something that can be a part of a script's path. */
+static int is_there(apr_status_t rv, const apr_finfo_t *info)
+{
+    return (rv == APR_SUCCESS || rv == APR_INCOMPLETE)
+           && (info->filetype == APR_REG || info->filetype == APR_DIR
+               || info->filetype == APR_LNK);
+}
+
+static int is_auto(const request_rec *r)
+{
+    const remembered *memory =
+        ap_get_module_config(r->request_config, &fastcgi_handler_module);
+
+    return memory && memory->is_auto;
+}
+
+apr_status_t fcgi_origin_stat(apr_finfo_t *info, request_rec *r,
+                              apr_int32_t wanted)
+{
+    apr_finfo_t target;
+    apr_status_t rv;
+
+    if (!is_auto(r)) {
+        return AP_DECLINED;
+    }
+    rv = apr_stat(info, r->filename, wanted, r->pool);
+    if (!is_there(rv, info)) {
+        return APR_ENOENT;
+    }
+    if (info->filetype == APR_LNK) {
+        apr_status_t leads =
+            apr_stat(&target, r->filename, APR_FINFO_TYPE, r->pool);
+
+        return is_there(leads, &target) ? rv : APR_ENOENT;
+    }
+    return rv;
+}
+
+apr_status_t fcgi_origin_open_htaccess(request_rec *r, const char *dir,
+                                       const char *name,
+                                       ap_configfile_t **file,
+                                       const char **path)
+{
+    apr_finfo_t info;
+
+    (void)name;
+    (void)file;
+    (void)path;
+    return is_auto(r) && r->finfo.filetype != APR_REG
+                   && APR_STATUS_IS_EACCES(
+                       apr_stat(&info, ap_make_full_path(r->pool, dir, "."),
+                                APR_FINFO_TYPE, r->pool))
+               ? APR_ENOENT
+               : AP_DECLINED;
 }

@@ -531,7 +531,11 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_post_config(fcgi_startup_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(fcgi_startup_child, NULL, NULL, APR_HOOK_MIDDLE);
     /* before core looks for a file */
+    ap_hook_translate_name(fcgi_origin_translate, NULL, NULL, APR_HOOK_LAST);
     ap_hook_map_to_storage(fcgi_origin_map, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_dirwalk_stat(fcgi_origin_stat, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_open_htaccess(fcgi_origin_open_htaccess, NULL, NULL,
+                          APR_HOOK_MIDDLE);
     /* what a request is before .htaccess files have a part in it: when all is
      * known of the client, before rules change the URL, after the walks */
     ap_hook_pre_config(fcgi_untouched_start, NULL, NULL, APR_HOOK_MIDDLE);

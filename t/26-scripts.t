@@ -288,9 +288,11 @@ subtest 'FcgiScript Virtual looks at no file' => sub {
 <Directory @DOCROOT@/auto>
   Require all granted
 </Directory>
+LimitRequestLine 20000
 EOC
     for my $url ('/', '/script.x', '/a/b/c', '/sub', '/sub/', '/none.x/y',
-                 '/index.html') {
+                 '/index.html', '/' . 'n' x 300, '/x' x 3000,
+                 '/sub/' . 'n' x 6000) {
         my $before = length $httpd->error_log;
         my $answer = Client->get($httpd->port, $url);
         is($answer->status . ' ' . $answer->body, "200 |$url", $url);

@@ -124,6 +124,167 @@ EOC
         '/index.html' => '200 |/index.html');
 };
 
+# Nothing of these can be a file: a name of more than 255 bytes, a path of
+# more than 4096, a folder that may not be searched, links that lead nowhere,
+# a pipe.
+my $LONG = 'n' x 300;
+my @impossible = (
+    "/$LONG", "/$LONG/x", "/dir/$LONG", "/dir/$LONG/x/", "/$LONG.x",
+    '/x' x 3000, '/' . 'y' x 6000, '/dir' x 1500, '/dir/' . 'z' x 6000,
+    '/dir/' . 'n' x 255 . '/x' x 3000,
+    '/locked', '/locked/', '/locked/a', '/locked/a/b', "/locked/$LONG",
+    '/loop', '/loop/', '/loop/x', '/dir/loop/x/y', '/lost', '/lost/x',
+    '/dir/far', '/dir/far/x', '/pipe', '/pipe/x', '/piped', '/piped/x',
+);
+
+sub impossible_files {
+    my ($httpd) = @_;
+    my $root = $httpd->docroot;
+    symlink 'loop', "$root/loop" or die $!;
+    symlink '../loop', "$root/dir/loop" or die $!;
+    symlink 'none', "$root/lost" or die $!;
+    symlink 'pipe', "$root/piped" or die $!;
+    symlink '../locked/a', "$root/dir/far" or die $!;
+    system('mkfifo', "$root/pipe") == 0 or die;
+    chmod 0, "$root/locked" or die $!;
+    return;
+}
+
+subtest 'URLs that can be no file' => sub {
+    my $httpd = start(
+        http2 => Httpd::mpm() ne 'prefork',
+        log_level => 'warn',
+        files => {
+            'dir/.htaccess' => "Header always set X-Dir seen\n",
+            'script.x' => 'x', 'locked/a' => 'a', 'plain/a.txt' => 'a',
+            'secret/a' => 'a', 'ht/.htaccess' => 'Require all denied',
+            'ht/a' => 'a', 'both/script.x' => 'x',
+        },
+        modules => [qw(headers rewrite)], config => <<'EOC');
+LimitRequestLine 20000
+<Directory @DOCROOT@/secret>
+  Require all denied
+</Directory>
+<VirtualHost *>
+  ServerName auto
+  <Location />
+    SetHandler @APP@
+  </Location>
+</VirtualHost>
+<VirtualHost *>
+  ServerName nolinks
+  <Location />
+    SetHandler @APP@
+  </Location>
+  <Directory @DOCROOT@>
+    Options None
+    AllowOverride None
+  </Directory>
+</VirtualHost>
+<VirtualHost *>
+  ServerName virtual
+  <Location />
+    SetHandler @APP@
+    FcgiScript Virtual
+  </Location>
+</VirtualHost>
+# one that depends on more, so that httpd is asked again where a .htaccess file
+# was read
+<VirtualHost *>
+  ServerName asked
+  <Location />
+    SetHandler "@APP@%{reqenv:NONE}"
+  </Location>
+</VirtualHost>
+<VirtualHost *>
+  ServerName whole
+  SetHandler @APP@
+</VirtualHost>
+<VirtualHost *>
+  ServerName below
+  Alias /app @DOCROOT@
+  RewriteEngine On
+  RewriteRule ^/short/(.*) /app/$1/$1/$1 [PT]
+  <Location /app>
+    SetHandler @APP@
+  </Location>
+  <Location /virtual>
+    SetHandler @APP@
+    FcgiScript Virtual
+  </Location>
+  <Location /file>
+    SetHandler @APP@
+    FcgiScript File
+  </Location>
+</VirtualHost>
+EOC
+    impossible_files($httpd);
+    my %name = map { $_ => substr($_, 0, 30) . ' (' . length . ')' }
+        @impossible;
+    for my $url (@impossible) {
+        my $name = $name{$url};
+        is(seen($httpd, $url, Host => $_), "200 |$url", "$_: $name")
+            for qw(auto nolinks virtual asked whole);
+        is(seen($httpd, "/virtual$url", Host => 'below'),
+           "200 /virtual|$url", "/virtual: $name");
+        is(seen($httpd, "/app$url", Host => 'below'), "200 /app|$url",
+           "Alias: $name") if length $url < 4000;
+    }
+    unlike($httpd->error_log, qr/:error\]/,
+           'nobody complains');
+    for my $url (grep { !/pipe/ } @impossible) {
+        like(seen($httpd, "$_$url", Host => 'below'), qr/^40[34]$/,
+             "as ever: $_$name{$url}") for '', '/file';
+    }
+    is(seen($httpd, "/short/" . 'v' x 2000, Host => 'below'),
+       '200 /app|' . ('/' . 'v' x 2000) x 3, 'a URL that a rule made long');
+
+    # what can be a file still is one
+    my $rest = '/y' x 4000;
+    check_table($httpd,
+        '/script.x' => '200 /script.x|-', "/script.x/$LONG"
+            => "200 /script.x|/$LONG",
+        "/script.x$rest" => "200 /script.x|$rest",
+        "/both/script.x/" . 'w' x 7000
+            => '200 /both/script.x|/' . 'w' x 7000);
+
+    # a URL that is cut for httpd is not cut in a name: each of these files
+    # is as long as a path may be, or nearly
+    my $deep = $httpd->docroot;
+    my $path = '';
+    while (length "$deep$path" < 3800) {
+        $path .= '/' . 'd' x 200;
+        mkdir "$deep$path" or die $!;
+    }
+    for my $length (4070 .. 4094) {
+        my $file = "$path/" . 'f' x ($length - 1 - length "$deep$path");
+        Private::spew("$deep$file", '');
+        is(seen($httpd, $file . 'g' . '/x' x 100),
+           "200 |${file}g" . '/x' x 100, "a path of $length bytes");
+        unlink "$deep$file" or die $!;
+    }
+
+    # and access rules hold as far as there are folders
+    for my $folder (qw(secret ht)) {
+        is(seen($httpd, "/$folder$_"), 403, substr "/$folder$_", 0, 60)
+            for '/x', "/$LONG", '/x' x 3000, '/' . 'y' x 6000;
+    }
+    is(Client->get($httpd->port, "/dir/$LONG")->header('X-Dir'), 'seen',
+       'its .htaccess file was read');
+    is(seen($httpd, '/' . 'x' x 20_000), 414, 'LimitRequestLine');
+    my $answer = Client->request($httpd->port,
+        "POST /$LONG HTTP/1.1\r\nHost: auto\r\nContent-Length: 1\r\n"
+        . "Connection: close\r\n\r\nb");
+    is($answer->body, "|/$LONG", 'POST');
+    if (Httpd::mpm() ne 'prefork') {
+        my $url = '/x' x 3000;
+        my $curled = Client::curl('--http2-prior-knowledge',
+                                  'http://127.0.0.1:' . $httpd->port . $url);
+        is($curled->{body}, "|$url", 'HTTP/2');
+    }
+    chmod 0700, $httpd->docroot . '/locked';
+};
+
 $_->leave for @servers;
 Httpd->ok_left;
 done_testing;
