@@ -20,11 +20,14 @@
 #include "fcgi_path.h"
 #include "fcgi_record.h"
 
-/* A script that is no file: the Location's path. */
+/* A script that is no file: the Location's path. Where a pattern stands for it
+ * the path is the client's, and would lead PHP, which may know more folders
+ * than httpd, to files that httpd has not looked at. */
 static int map_virtual(request_rec *r, const char *location)
 {
     r->path_info = r->uri + strlen(location);
-    r->filename = apr_pstrcat(r->pool, ap_document_root(r), location, NULL);
+    r->filename = apr_pstrcat(r->pool, ap_document_root(r),
+                              fcgi_origin_is_pattern(r) ? "" : location, NULL);
     return OK;
 }
 

@@ -23,6 +23,9 @@
 #define PATH_LIMIT (APR_PATH_MAX - 8)
 #define NAME_LIMIT 255
 
+/* Names of a URL that are tried to find what a LocationMatch stands for. */
+#define NAMES_MAX 64
+
 /* What is remembered of a request before others change what expressions look
  * at. */
 typedef struct remembered {
@@ -154,24 +157,69 @@ int fcgi_origin_is_fixed(request_rec *r)
            && stands_in_server(r, set_handler_of(r->per_dir_config), IN_FILES);
 }
 
+static char *without_slash(char *path)
+{
+    apr_size_t len = strlen(path);
+
+    while (len && path[len - 1] == '/') {
+        path[--len] = '\0';
+    }
+    return path;
+}
+
+/* True if a prefix of a URL ends with a name, or the slash behind one. */
+static int ends_with_name(const char *url, apr_size_t len)
+{
+    return url[len] == '/' || !url[len] || url[len - 1] == '/';
+}
+
+/*
+ * What a LocationMatch's pattern stands for: the shortest part of the URL, of
+ * whole names, that it matches. So ^/(?!static) is the same as <Location />,
+ * and /(status|ping) the page that was asked for. "" if a rule has changed
+ * the URL since, or more names would have to be tried than a site has.
+ */
+static const char *matched_path(request_rec *r, const ap_regex_t *pattern)
+{
+    char *url = apr_pstrdup(r->pool, r->uri);
+    apr_size_t whole = strlen(url), len;
+    int tries = 2 * NAMES_MAX; /* with the slash and without it */
+
+    for (len = 1; len <= whole && tries; len++) {
+        char behind = url[len];
+
+        if (!ends_with_name(url, len)) {
+            continue;
+        }
+        tries--;
+        url[len] = '\0';
+        if (!ap_regexec(pattern, url, 0, NULL, 0)) {
+            return without_slash(url);
+        }
+        url[len] = behind;
+    }
+    return "";
+}
+
 /* The path of a Location section that holds for r, as a script's name. */
 static const char *location_path(request_rec *r, ap_conf_vector_t *section)
 {
     const core_dir_config *core = ap_get_core_module_config(section);
-    apr_size_t len = strlen(core->d);
+    const char *path;
 
-    if (core->r || core->d_is_fnmatch) {
+    if (core->r) {
+        return matched_path(r, core->r);
+    }
+    if (core->d_is_fnmatch) {
         return "";
     }
-    while (len && core->d[len - 1] == '/') {
-        len--;
-    }
-    return strncmp(core->d, r->uri, len)
-               ? ""
-               : apr_pstrmemdup(r->pool, core->d, len);
+    path = without_slash(apr_pstrdup(r->pool, core->d));
+    return strncmp(path, r->uri, strlen(path)) ? "" : path;
 }
 
-const char *fcgi_origin_location(request_rec *r)
+/* The section below whose URL r's handler was set, or the one of what stands
+ * outside of all; NULL if it came from elsewhere. */
+static ap_conf_vector_t *find_location(request_rec *r)
 {
     const core_server_config *server =
         ap_get_core_module_config(r->server->module_config);
@@ -186,10 +234,31 @@ const char *fcgi_origin_location(request_rec *r)
             APR_ARRAY_IDX(server->sec_url, i, ap_conf_vector_t *);
 
         if (section_has(section, expr, IN_IF)) {
-            return location_path(r, section);
+            return section;
         }
     }
-    return section_has(r->server->lookup_defaults, expr, IN_IF) ? "" : NULL;
+    return section_has(r->server->lookup_defaults, expr, IN_IF)
+               ? r->server->lookup_defaults
+               : NULL;
+}
+
+const char *fcgi_origin_location(request_rec *r)
+{
+    ap_conf_vector_t *section = find_location(r);
+
+    if (section == r->server->lookup_defaults) {
+        return "";
+    }
+    return section ? location_path(r, section) : NULL;
+}
+
+int fcgi_origin_is_pattern(request_rec *r)
+{
+    ap_conf_vector_t *section = find_location(r);
+    const core_dir_config *core =
+        section ? ap_get_core_module_config(section) : NULL;
+
+    return core && core->r;
 }
 
 /* True if this SetHandler stands in an <If> of one of these sections. */
@@ -225,7 +294,7 @@ fcgi_origin_kind fcgi_origin_of(request_rec *r)
                    ? FCGI_ORIGIN_URL
                    : FCGI_ORIGIN_NAME;
     }
-    if (fcgi_origin_location(r)
+    if (find_location(r)
         || any_section_has(outer->sec_if, expr, IN_FILES | IN_IF)
         || any_if_has(outer->sec_file, expr)
         || any_if_has(server->sec_dir, expr)

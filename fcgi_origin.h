@@ -73,10 +73,14 @@ fcgi_origin_kind fcgi_origin_of(request_rec *r);
 /*
  * The URL path below which r's handler was set: the path of the <Location>
  * that has the SetHandler, without a final slash; "" for "/", for a Location
- * with wildcards, a LocationMatch, and a SetHandler outside of all sections.
- * NULL if the handler came from anywhere else (files, directories,
+ * with wildcards, and a SetHandler outside of all sections; below a
+ * LocationMatch the shortest part of the URL, of whole names, that the pattern
+ * matches. NULL if the handler came from anywhere else (files, directories,
  * AddHandler, mod_rewrite): then only a regular file is a script.
  */
 const char *fcgi_origin_location(request_rec *r);
+
+/* True if it is the client who chose that path: a LocationMatch. */
+int fcgi_origin_is_pattern(request_rec *r);
 
 #endif

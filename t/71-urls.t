@@ -8,6 +8,7 @@ use lib "$Bin/lib";
 use Client;
 use FcgiApp;
 use Httpd;
+use PhpFpm;
 use Private;
 use Test::More;
 
@@ -283,6 +284,150 @@ EOC
         is($curled->{body}, "|$url", 'HTTP/2');
     }
     chmod 0700, $httpd->docroot . '/locked';
+};
+
+subtest 'LocationMatch' => sub {
+    # pattern => URL => what is seen
+    my @patterns = (
+        # one page, or several
+        '/(fpm-status|fpm-ping)' => {
+            '/fpm-status' => '/fpm-status|', '/fpm-ping' => '/fpm-ping|',
+            '/fpm-status/x' => '/fpm-status|/x',
+            '/in/fpm-status' => '/in/fpm-status|',
+            '/fpm-statuses' => '/fpm-statuses|',
+            '/fpm-status?full' => '/fpm-status|' },
+        '^/(status|ping)$' => { '/status' => '/status|' },
+        '^/[a-z]+\.do$' => { '/x.do' => '/x.do|' },
+        # all but some
+        '^/(?!static)' => {
+            '/' => '|/', '/x' => '|/x', '/x/y/' => '|/x/y/',
+            '/admin' => '|/admin', '/%20a' => '|/ a' },
+        '^/(?!static/|media/).*' => { '/' => '|/', '/x/y' => '|/x/y' },
+        '^(?!/static)' => { '/' => '|/', '/x/y' => '|/x/y' },
+        '^/((?!static).)*$' => { '/' => '|/', '/x/y' => '|/x/y' },
+        '^/(?!.*\.css$)' => { '/' => '|/', '/x/y.html' => '|/x/y.html' },
+        '.' => { '/x/y' => '|/x/y' }, '^' => { '/x/y' => '|/x/y' },
+        # a part
+        '^/app' => { '/app' => '/app|', '/app/x' => '/app|/x',
+                     '/apple/x' => '/apple|/x', '/app/' => '/app|/' },
+        '^/app(/|$)' => { '/app' => '/app|', '/app/x' => '/app|/x' },
+        '^/app/' => { '/app/' => '/app|/', '/app/x/y' => '/app|/x/y' },
+        '^/app/.*' => { '/app/x/y' => '/app|/x/y' },
+        '^/(de|en)/shop' => { '/de/shop/cart' => '/de/shop|/cart' },
+        '^/v[0-9]+/api(/.*)?$' => { '/v12/api/a/b' => '/v12/api|/a/b' },
+        '^/(?<lang>[a-z]{2})/' => { '/de/x' => '/de|/x' },
+        # more names than are tried
+        'end$' => { '/a/end' => '/a/end|',
+                    '/x' x 100 . '/end' => '|' . '/x' x 100 . '/end' },
+    );
+    my (@table, $vhosts);
+    while (my ($pattern, $urls) = splice @patterns, 0, 2) {
+        my $host = 'p' . @table;
+        $vhosts .= <<"EOC";
+<VirtualHost *>
+  ServerName $host
+  <LocationMatch "$pattern">
+    SetHandler \@APP\@
+  </LocationMatch>
+</VirtualHost>
+<VirtualHost *>
+  ServerName v$host
+  <Location ~ "$pattern">
+    SetHandler \@APP\@
+    FcgiScript Virtual
+  </Location>
+</VirtualHost>
+EOC
+        push @table, [$host, $pattern, $urls];
+    }
+    my $httpd = start(modules => ['rewrite'], config => <<"EOC");
+$vhosts
+<VirtualHost *>
+  ServerName changed
+  RewriteEngine On
+  RewriteRule ^/old\$ /new/page [PT]
+  <LocationMatch "^/new">
+    SetHandler \@APP\@
+  </LocationMatch>
+</VirtualHost>
+<VirtualHost *>
+  ServerName slashes
+  MergeSlashes Off
+  <LocationMatch "^/+app">
+    SetHandler \@APP\@
+  </LocationMatch>
+</VirtualHost>
+EOC
+    for my $case (@table) {
+        my ($host, $pattern, $urls) = @$case;
+        for my $url (sort keys %$urls) {
+            is(seen($httpd, $url, Host => $_), "200 $urls->{$url}",
+               "$_ $pattern " . substr $url, 0, 40) for $host, "v$host";
+        }
+    }
+    is(seen($httpd, '/old', Host => 'changed'), '200 /new|/page',
+       'a rewritten URL');
+    is(seen($httpd, '//app//x', Host => 'slashes'), '200 /app|//x',
+       'MergeSlashes Off');
+};
+
+# PHP-FPM may search folders that httpd may not.
+subtest 'a pattern leads to no file' => sub {
+    my $echo = FcgiApp->start(\&FcgiApp::echo_params);
+    my $httpd = Httpd->start(
+        vars => { APP => $echo->handler },
+        files => { 'locked/x.php' => '<?php' }, config => <<'EOC');
+<LocationMatch "\.php$">
+  SetHandler @APP@
+</LocationMatch>
+EOC
+    push @servers, $httpd;
+    my $root = $httpd->docroot;
+    chmod 0, "$root/locked" or die $!;
+    for my $url ('/locked/x.php', '/none.php') {
+        my $body = Client->get($httpd->port, $url)->body;
+        my %params = $body =~ /^(\w+)=(.*)$/mg;
+        is($params{SCRIPT_NAME}, $url, "$url: SCRIPT_NAME");
+        is($params{SCRIPT_FILENAME}, $root, 'SCRIPT_FILENAME');
+    }
+    chmod 0700, "$root/locked";
+};
+
+subtest "PHP-FPM's pages" => sub {
+    plan skip_all => 'no php-fpm here' if !PhpFpm::program();
+    my $php = PhpFpm->start(pool => <<'EOC');
+pm.status_path = /fpm-status
+ping.path = /fpm-ping
+EOC
+    my $httpd = Httpd->start(
+        files => { 'a.php' => '<?php echo "script";' },
+        vars => { PHP => $php->handler }, config => <<'EOC');
+<FilesMatch "\.php$">
+  SetHandler @PHP@
+</FilesMatch>
+<VirtualHost *>
+  ServerName auto
+  <LocationMatch "/(fpm-status|fpm-ping)">
+    SetHandler @PHP@
+  </LocationMatch>
+</VirtualHost>
+<VirtualHost *>
+  ServerName virtual
+  <LocationMatch "^/(fpm-status|fpm-ping)$">
+    SetHandler @PHP@
+    FcgiScript Virtual
+  </LocationMatch>
+</VirtualHost>
+EOC
+    push @servers, $httpd;
+    for my $host (qw(auto virtual)) {
+        like(seen($httpd, '/fpm-status', Host => $host),
+             qr/^200 pool: .*accepted conn/s, "$host: status");
+        like(seen($httpd, '/fpm-status?json', Host => $host),
+             qr/^200 \{"pool":/, 'as JSON');
+        is(seen($httpd, '/fpm-ping', Host => $host), '200 pong', 'ping');
+        is(seen($httpd, '/a.php', Host => $host), '200 script', 'a script');
+    }
 };
 
 $_->leave for @servers;
