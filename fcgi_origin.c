@@ -217,8 +217,37 @@ static const char *location_path(request_rec *r, ap_conf_vector_t *section)
     return strncmp(path, r->uri, strlen(path)) ? "" : path;
 }
 
+/* The handler that a RewriteRule's H gives, or NULL. */
+static const char *forced_handler(const request_rec *r)
+{
+    return apr_table_get(r->notes, "rewrite-forced-handler");
+}
+
+/* The Location that says FcgiScript Virtual, if that holds; else NULL. */
+static ap_conf_vector_t *find_virtual(request_rec *r)
+{
+    const core_server_config *server =
+        ap_get_core_module_config(r->server->module_config);
+    const fcgi_dir_config *conf = fcgi_config_settings(r);
+    int i;
+
+    for (i = 0;
+         conf->script == FCGI_SCRIPT_VIRTUAL && i < server->sec_url->nelts;
+         i++) {
+        ap_conf_vector_t *section =
+            APR_ARRAY_IDX(server->sec_url, i, ap_conf_vector_t *);
+
+        if (ap_get_module_config(section, &fastcgi_handler_module)
+            == (const void *)conf->says_script) {
+            return section;
+        }
+    }
+    return NULL;
+}
+
 /* The section below whose URL r's handler was set, or the one of what stands
- * outside of all; NULL if it came from elsewhere. */
+ * outside of all; NULL if it came from elsewhere. A rule that sets it stands
+ * nowhere: the Location counts that says that there are no files. */
 static ap_conf_vector_t *find_location(request_rec *r)
 {
     const core_server_config *server =
@@ -227,7 +256,7 @@ static ap_conf_vector_t *find_location(request_rec *r)
     int i;
 
     if (!expr || !fcgi_origin_exact(r)) {
-        return NULL;
+        return forced_handler(r) ? find_virtual(r) : NULL;
     }
     for (i = 0; i < server->sec_url->nelts; i++) {
         ap_conf_vector_t *section =
@@ -289,10 +318,7 @@ fcgi_origin_kind fcgi_origin_of(request_rec *r)
     const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
 
     if (!fcgi_origin_exact(r)) {
-        return apr_table_get(r->notes,
-                             "rewrite-forced-handler") /* mod_rewrite's */
-                   ? FCGI_ORIGIN_URL
-                   : FCGI_ORIGIN_NAME;
+        return forced_handler(r) ? FCGI_ORIGIN_URL : FCGI_ORIGIN_NAME;
     }
     if (find_location(r)
         || any_section_has(outer->sec_if, expr, IN_FILES | IN_IF)
@@ -311,8 +337,23 @@ void fcgi_origin_translate_only(request_rec *r, int only)
 
 /* ---- what of a URL is a file ---- */
 
+/* What FcgiScript says if these settings, of r's Locations, make it ours. */
+static int script_of_sections(request_rec *r)
+{
+    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
+
+    if (fcgi_address_is_ours(forced_handler(r)) && find_virtual(r)) {
+        return FCGI_SCRIPT_VIRTUAL;
+    }
+    return !forced_handler(r) && expr
+                   && fcgi_address_is_ours(evaluate(r, expr))
+               ? fcgi_config_settings(r)->script
+               : FCGI_SCRIPT_FILE;
+}
+
 /* What FcgiScript says of r's URL if a Location's SetHandler, or one outside
- * of all sections, makes it ours; else File: then all is as in httpd. */
+ * of all sections, makes it ours, or a rule of the server; else File: then all
+ * is as in httpd. */
 static int script_of_url(request_rec *r)
 {
     ap_conf_vector_t *before = r->per_dir_config;
@@ -323,11 +364,7 @@ static int script_of_url(request_rec *r)
     }
     r->per_dir_config = r->server->lookup_defaults;
     if (ap_location_walk(r) == OK) {
-        const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
-
-        if (expr && fcgi_address_is_ours(evaluate(r, expr))) {
-            script = fcgi_config_settings(r)->script;
-        }
+        script = script_of_sections(r);
     }
     r->per_dir_config = before;
     return script;

@@ -75,8 +75,9 @@ fcgi_origin_kind fcgi_origin_of(request_rec *r);
  * that has the SetHandler, without a final slash; "" for "/", for a Location
  * with wildcards, and a SetHandler outside of all sections; below a
  * LocationMatch the shortest part of the URL, of whole names, that the pattern
- * matches. NULL if the handler came from anywhere else (files, directories,
- * AddHandler, mod_rewrite): then only a regular file is a script.
+ * matches. Of a handler that mod_rewrite gives, that of the Location that says
+ * FcgiScript Virtual. NULL if the handler came from anywhere else (files,
+ * directories, AddHandler, other rules): then only a regular file is a script.
  */
 const char *fcgi_origin_location(request_rec *r);
 

@@ -371,6 +371,82 @@ EOC
        'MergeSlashes Off');
 };
 
+subtest 'a rule that gives the handler' => sub {
+    my $httpd = start(modules => ['rewrite'], files => {
+        'virt/file' => 'a file', 'virt/index.html' => 'an index',
+        'virt/.htaccess' => 'Require all denied', 'app/virt/file' => 'x',
+        'files/a' => 'a',
+        'ht/x' => 'x', 'ht/.htaccess' => <<'EOC' }, config => <<'EOC');
+RewriteEngine On
+RewriteRule ^(gone|folder.*)$ - [H=@APP@]
+EOC
+RewriteEngine On
+RewriteRule ^/virt - [H=@APP@]
+RewriteRule ^/outer - [H=@APP@]
+RewriteRule ^/files - [H=@APP@]
+RewriteRule ^/pattern - [H=@APP@]
+RewriteRule ^/moved/(.*) /virt/$1 [PT,H=@APP@]
+RewriteRule ^/other - [H=cgi-script]
+RewriteRule ^/both/rule - [H=@APP@]
+<Location /virt>
+  FcgiScript Virtual
+</Location>
+<Location /outer>
+  FcgiScript Virtual
+</Location>
+<Location /outer/inner>
+  FcgiScript Virtual
+</Location>
+<Location /outer/inner/timeout>
+  FcgiTimeout 5
+</Location>
+<Location /outer/auto>
+  FcgiScript Auto
+</Location>
+<LocationMatch "^/pattern/[a-z]+">
+  FcgiScript Virtual
+</LocationMatch>
+<Location /other>
+  FcgiScript Virtual
+</Location>
+<Location /both>
+  FcgiScript Virtual
+  SetHandler none
+</Location>
+<Location /ht>
+  FcgiScript Virtual
+</Location>
+<VirtualHost *>
+  ServerName localhost
+  RewriteEngine On
+  RewriteOptions Inherit
+  FcgiAllow Configured
+</VirtualHost>
+<VirtualHost *>
+  ServerName everywhere
+  FcgiScript Virtual
+  RewriteEngine On
+  RewriteRule ^/all - [H=@APP@]
+</VirtualHost>
+EOC
+    check_table($httpd,
+        '/virt' => '200 /virt|', '/virt/' => '200 /virt|/',
+        '/virt/x/y' => '200 /virt|/x/y', '/virt/file' => '200 /virt|/file',
+        '/virt/x?a=b' => '200 /virt|/x', '/virtual' => 404,
+        "/virt/$LONG" => "200 /virt|/$LONG",
+        '/outer/x' => '200 /outer|/x',
+        '/outer/inner/x' => '200 /outer/inner|/x',
+        '/outer/inner/timeout/x' => '200 /outer/inner|/timeout/x',
+        '/outer/auto/x' => 404, '/files/a' => '200 /files/a|-',
+        '/files/b' => 404, '/moved/x' => '200 /virt|/x',
+        '/pattern/abc/x' => '200 /pattern/abc|/x', '/pattern/7' => 404,
+        '/other/x' => 404, '/both/rule/x' => '200 /both|/rule/x',
+        '/ht/gone' => '200 /ht|/gone', '/ht/folder/x' => '200 /ht|/folder/x',
+        '/ht/none' => 404);
+    is(seen($httpd, '/all/x', Host => 'everywhere'), 404,
+       'no Location says Virtual');
+};
+
 # PHP-FPM may search folders that httpd may not.
 subtest 'a pattern leads to no file' => sub {
     my $echo = FcgiApp->start(\&FcgiApp::echo_params);
