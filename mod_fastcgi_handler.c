@@ -439,6 +439,16 @@ static fcgi_exchange *create_exchange(request_rec *r,
     return fcgi_exchange_create(r, backend, &terms);
 }
 
+/* CONNECT asks for a tunnel to a host (RFC 9110, 9.3.6), which no application
+ * is. It has no URL; httpd has put / in its place. */
+static int refuse_tunnel(request_rec *r)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                  FCGI_LOGNO("32") "handler '%s': not asked for CONNECT %s",
+                  r->handler, r->unparsed_uri);
+    return HTTP_METHOD_NOT_ALLOWED;
+}
+
 static int fastcgi_handler(request_rec *r)
 {
     const fcgi_backend *backend;
@@ -449,6 +459,9 @@ static int fastcgi_handler(request_rec *r)
 
     if (!fcgi_address_is_ours(r->handler)) {
         return DECLINED;
+    }
+    if (r->method_number == M_CONNECT) {
+        return refuse_tunnel(r);
     }
     why = fcgi_trust_backend(r, &backend);
     if (why) {

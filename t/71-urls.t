@@ -447,6 +447,59 @@ EOC
        'no Location says Virtual');
 };
 
+# It asks for a tunnel to a host and has no URL (RFC 9110, 9.3.6).
+subtest 'CONNECT' => sub {
+    my $httpd = start(
+        modules => ['rewrite'], files => { 'script.x' => '' },
+        config => <<'EOC');
+<VirtualHost *>
+  ServerName auto
+  <Location />
+    SetHandler @APP@
+  </Location>
+</VirtualHost>
+<VirtualHost *>
+  ServerName virtual
+  <Location />
+    SetHandler @APP@
+    FcgiScript Virtual
+  </Location>
+  ErrorDocument 405 /sorry
+</VirtualHost>
+<VirtualHost *>
+  ServerName index
+  DirectoryIndex script.x
+  AddHandler @APP@ .x
+  RewriteEngine On
+  RewriteRule ^/$ /script.x
+</VirtualHost>
+EOC
+    for my $host (qw(auto virtual index)) {
+        for my $version ('1.0', '1.1') {
+            my $before = $app->connections;
+            my $answer = Client->request($httpd->port,
+                "CONNECT $host:443 HTTP/$version\r\nHost: $host\r\n"
+                . "Connection: close\r\n\r\n");
+            is($answer->status, 405, "$host, HTTP/$version");
+            ok(defined $answer->header('Allow'), "in httpd's page, with Allow")
+                if $host ne 'virtual';
+            is($app->connections, $before + ($host eq 'virtual'),
+               'no application is asked, but for the error page');
+        }
+        my $answer = Client->request($httpd->port,
+            "CONNECT /path HTTP/1.1\r\nHost: $host\r\n"
+            . "Connection: close\r\n\r\n");
+        like($answer->status, qr/^40[05]$/, 'nor for a path');
+        # with other letters it is another method
+        is(Client->request($httpd->port,
+                           "connect / HTTP/1.1\r\nHost: $host\r\n"
+                           . "Connection: close\r\n\r\n")->status, 200,
+           'connect is no CONNECT') if $host ne 'index';
+    }
+    $httpd->wait_for_log(qr/:info\].* FCGI32: .*CONNECT/, 5);
+    like($httpd->error_log, qr/:info\].* FCGI32: .*CONNECT/, 'and why');
+};
+
 # PHP-FPM may search folders that httpd may not.
 subtest 'a pattern leads to no file' => sub {
     my $echo = FcgiApp->start(\&FcgiApp::echo_params);
