@@ -426,7 +426,7 @@ static fcgi_exchange *create_exchange(request_rec *r,
     terms.total = conf->total_timeout;
     terms.ignore_client_abort = conf->ignore_client_abort;
     terms.has_body = fcgi_body_is_of(r);
-    terms.stream_body = !conf->request_buffering;
+    terms.stream_body = !conf->request_buffering && !fcgi_body_is_kept(r);
     terms.flush = (fcgi_flush)conf->flush;
     terms.retry = conf->retry;
     terms.max_header_size = (apr_size_t)conf->max_header_size;
