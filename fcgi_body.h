@@ -9,13 +9,27 @@
 
 #include <httpd.h>
 
+#include <apr_buckets.h>
+
 /*
  * True if the client's body is r's: that of the main request, and of what it
  * leads to by its own choice or a rewrite rule's (an internal redirect), if
- * nobody has taken it before. A subrequest has none. Nor has the page for a
+ * nobody has taken it before. A subrequest has a copy of what mod_request kept
+ * of it (KeptBodySize), if it is of the same method; else none. Nor has the page for a
  * request that was refused or failed: it is asked for by GET, whatever the
  * client sent, and httpd throws the body away afterwards, or closes.
  */
 int fcgi_body_is_of(const request_rec *r);
+
+/*
+ * True if mod_request keeps r's body while it is read. It must be waited for
+ * then: that filter loses what it has, and its way, where a read says that
+ * nothing is here yet.
+ */
+int fcgi_body_is_kept(const request_rec *r);
+
+/* Adds the body of a subrequest that has one, whole and with its EOS, to a
+ * brigade of its connection. */
+apr_status_t fcgi_body_copy_kept(const request_rec *r, apr_bucket_brigade *to);
 
 #endif

@@ -39,9 +39,6 @@ static const fcgi_dir_config defaults = {
     .real_paths = 0,
 };
 
-/* Set while the configuration is read, never by .htaccess files. */
-static int any_virtual;
-
 void *fcgi_config_create_dir(apr_pool_t *pool, char *dir)
 {
     fcgi_dir_config *conf = apr_palloc(pool, sizeof(*conf));
@@ -60,6 +57,7 @@ void *fcgi_config_create_dir(apr_pool_t *pool, char *dir)
     conf->flush = UNSET;
     conf->retry = UNSET;
     conf->script = UNSET;
+    conf->says_script = NULL;
     conf->error_override = UNSET;
     conf->error_codes = NULL;
     conf->allow = NULL;
@@ -84,6 +82,15 @@ static const apr_array_header_t *append(apr_pool_t *pool,
                           : outer;
 }
 
+/* The section whose FcgiScript holds. */
+static const fcgi_dir_config *says_script(const fcgi_dir_config *base,
+                                          const fcgi_dir_config *add)
+{
+    const fcgi_dir_config *one = add->script == UNSET ? base : add;
+
+    return one->says_script ? one->says_script : one;
+}
+
 static fcgi_dir_config *merge(apr_pool_t *pool, const fcgi_dir_config *base,
                               const fcgi_dir_config *add)
 {
@@ -102,6 +109,7 @@ static fcgi_dir_config *merge(apr_pool_t *pool, const fcgi_dir_config *base,
     conf->flush = MERGE(flush);
     conf->retry = MERGE(retry);
     conf->script = MERGE(script);
+    conf->says_script = says_script(base, add);
     conf->error_override = MERGE(error_override);
     conf->error_codes = MERGE_POINTER(error_codes);
     conf->allow = MERGE_POINTER(allow);
@@ -274,13 +282,7 @@ static const char *set_choice(cmd_parms *cmd, void *conf, const char *arg)
                             arg, among->wanted);
     }
     *(int *)(void *)((char *)conf + among->field) = i;
-    any_virtual |= among == &script_choice && i == FCGI_SCRIPT_VIRTUAL;
     return NULL;
-}
-
-int fcgi_config_any_virtual(void)
-{
-    return any_virtual;
 }
 
 /* Sets what .htaccess files may name, in place of what the enclosing section

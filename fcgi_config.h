@@ -27,20 +27,22 @@ typedef enum {
 /* Settings of a directory; -1 is unset, as long as they are not merged with
  * their server's. Times in microseconds, 0 is off. */
 typedef struct fcgi_dir_config {
-    apr_interval_time_t connect_timeout;    /* getting a connection */
-    apr_interval_time_t timeout;            /* no byte in any direction */
-    apr_interval_time_t first_byte_timeout; /* request sent, no answer */
-    apr_interval_time_t total_timeout;      /* the whole exchange */
-    apr_off_t max_header_size;              /* bytes of a header block */
-    int ignore_client_abort;                /* 0 or 1 */
-    int request_buffering;                  /* 0 or 1 */
-    apr_off_t buffer_memory;                /* bytes held before a file */
-    apr_off_t buffer_max;                   /* bytes held at all */
-    const char *buffer_dir;                 /* NULL: unset, the system's */
-    int flush;                              /* an fcgi_flush */
-    int retry;                              /* 1: Safe, 0: Off */
-    int script;                             /* an fcgi_script */
-    int error_override;                     /* 0 or 1 */
+    apr_interval_time_t connect_timeout;       /* getting a connection */
+    apr_interval_time_t timeout;               /* no byte in any direction */
+    apr_interval_time_t first_byte_timeout;    /* request sent, no answer */
+    apr_interval_time_t total_timeout;         /* the whole exchange */
+    apr_off_t max_header_size;                 /* bytes of a header block */
+    int ignore_client_abort;                   /* 0 or 1 */
+    int request_buffering;                     /* 0 or 1 */
+    apr_off_t buffer_memory;                   /* bytes held before a file */
+    apr_off_t buffer_max;                      /* bytes held at all */
+    const char *buffer_dir;                    /* NULL: unset, the system's */
+    int flush;                                 /* an fcgi_flush */
+    int retry;                                 /* 1: Safe, 0: Off */
+    int script;                                /* an fcgi_script, */
+    const struct fcgi_dir_config *says_script; /* of this section; NULL: of
+                                                * these settings, if set */
+    int error_override;                        /* 0 or 1 */
 
     /* NULL: unset */
     const apr_array_header_t *error_codes;  /* of int; empty: all errors */
@@ -64,8 +66,5 @@ int fcgi_config_complete(apr_pool_t *pconf, apr_pool_t *plog,
 /* The settings in force for r; nothing in them is unset but for what may be
  * NULL. */
 const fcgi_dir_config *fcgi_config_settings(const request_rec *r);
-
-/* True if FcgiScript Virtual stands anywhere in the configuration. */
-int fcgi_config_any_virtual(void);
 
 #endif

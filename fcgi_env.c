@@ -20,11 +20,14 @@
 #include "fcgi_path.h"
 #include "fcgi_record.h"
 
-/* A script that is no file: the Location's path. */
+/* A script that is no file: the Location's path. Where a pattern stands for it
+ * the path is the client's, and would lead PHP, which may know more folders
+ * than httpd, to files that httpd has not looked at. */
 static int map_virtual(request_rec *r, const char *location)
 {
     r->path_info = r->uri + strlen(location);
-    r->filename = apr_pstrcat(r->pool, ap_document_root(r), location, NULL);
+    r->filename = apr_pstrcat(r->pool, ap_document_root(r),
+                              fcgi_origin_is_pattern(r) ? "" : location, NULL);
     return OK;
 }
 
@@ -258,16 +261,26 @@ static const char *moved(apr_pool_t *pool, const char *path, const char *root,
                                     path + len, NULL);
 }
 
+/* Sets a variable to the path without links that path means, if it is there. */
+static void set_real_path(request_rec *r, const char *name, const char *path)
+{
+    const char *real = fcgi_path_real(r->pool, path);
+
+    if (real) {
+        apr_table_setn(r->subprocess_env, name, real);
+    }
+}
+
 /* FcgiDocumentRoot: paths as the application has them. */
 static void move_document_root(request_rec *r, const fcgi_dir_config *conf)
 {
     static const char *const names[] = { "SCRIPT_FILENAME", "DOCUMENT_ROOT",
+                                         "CONTEXT_DOCUMENT_ROOT",
                                          "PATH_TRANSLATED", NULL };
     const char *root = ap_document_root(r);
+    const char *context = ap_context_document_root(r);
     const char *real =
         conf->real_paths ? fcgi_path_real(r->pool, root) : conf->document_root;
-    const char *script =
-        conf->real_paths ? fcgi_path_real(r->pool, r->filename) : NULL;
     int i;
 
     for (i = 0; real && *real && names[i]; i++) {
@@ -278,8 +291,11 @@ static void move_document_root(request_rec *r, const fcgi_dir_config *conf)
                            moved(r->pool, path, root, real));
         }
     }
-    if (script) {
-        apr_table_setn(r->subprocess_env, "SCRIPT_FILENAME", script);
+    if (conf->real_paths) {
+        set_real_path(r, "SCRIPT_FILENAME", r->filename);
+        if (strcmp(context, root)) { /* an Alias */
+            set_real_path(r, "CONTEXT_DOCUMENT_ROOT", context);
+        }
     }
 }
 

@@ -17,6 +17,7 @@
 #include <http_request.h>
 #include <util_filter.h>
 
+#include "fcgi_body.h"
 #include "fcgi_log.h"
 #include "fcgi_trace.h"
 
@@ -230,7 +231,7 @@ static void write_application(fcgi_exchange *ex)
 /* ---- from the client ---- */
 
 /*
- * Reads of the body. Once the application has answered the output filters are
+ * Reads of the body; a subrequest's is here as a whole. Once the application has answered the output filters are
  * out of reach meanwhile: httpd's input filter would end the answer in good
  * order when the body breaks, and that would be a lie.
  */
@@ -240,6 +241,9 @@ static apr_status_t get_body(fcgi_exchange *ex, apr_read_type_e block)
     ap_filter_t *output_filters = r->output_filters;
     apr_status_t rv;
 
+    if (r->main) {
+        return fcgi_body_copy_kept(r, ex->body);
+    }
     if (ex->response->state != FCGI_RESPONSE_GATHERING) {
         r->output_filters = NULL;
     }

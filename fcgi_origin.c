@@ -18,12 +18,21 @@
 #include "fcgi_config.h"
 #include "fcgi_log.h"
 
+/* Bytes of a path, as APR takes them, with room for what it adds; and of one
+ * name in it. */
+#define PATH_LIMIT (APR_PATH_MAX - 8)
+#define NAME_LIMIT 255
+
+/* Names of a URL that are tried to find what a LocationMatch stands for. */
+#define NAMES_MAX 64
+
 /* What is remembered of a request before others change what expressions look
  * at. */
 typedef struct remembered {
     const ap_expr_info_t *expr; /* SetHandler's, see fcgi_origin_remember() */
     const char *value;          /* what it gave */
     int translate_only;         /* its subrequests */
+    int is_auto;                /* what can be no file is the application's */
 } remembered;
 
 static remembered *memory_of(request_rec *r)
@@ -148,24 +157,98 @@ int fcgi_origin_is_fixed(request_rec *r)
            && stands_in_server(r, set_handler_of(r->per_dir_config), IN_FILES);
 }
 
+static char *without_slash(char *path)
+{
+    apr_size_t len = strlen(path);
+
+    while (len && path[len - 1] == '/') {
+        path[--len] = '\0';
+    }
+    return path;
+}
+
+/* True if a prefix of a URL ends with a name, or the slash behind one. */
+static int ends_with_name(const char *url, apr_size_t len)
+{
+    return url[len] == '/' || !url[len] || url[len - 1] == '/';
+}
+
+/*
+ * What a LocationMatch's pattern stands for: the shortest part of the URL, of
+ * whole names, that it matches. So ^/(?!static) is the same as <Location />,
+ * and /(status|ping) the page that was asked for. "" if a rule has changed
+ * the URL since, or more names would have to be tried than a site has.
+ */
+static const char *matched_path(request_rec *r, const ap_regex_t *pattern)
+{
+    char *url = apr_pstrdup(r->pool, r->uri);
+    apr_size_t whole = strlen(url), len;
+    int tries = 2 * NAMES_MAX; /* with the slash and without it */
+
+    for (len = 1; len <= whole && tries; len++) {
+        char behind = url[len];
+
+        if (!ends_with_name(url, len)) {
+            continue;
+        }
+        tries--;
+        url[len] = '\0';
+        if (!ap_regexec(pattern, url, 0, NULL, 0)) {
+            return without_slash(url);
+        }
+        url[len] = behind;
+    }
+    return "";
+}
+
 /* The path of a Location section that holds for r, as a script's name. */
 static const char *location_path(request_rec *r, ap_conf_vector_t *section)
 {
     const core_dir_config *core = ap_get_core_module_config(section);
-    apr_size_t len = strlen(core->d);
+    const char *path;
 
-    if (core->r || core->d_is_fnmatch) {
+    if (core->r) {
+        return matched_path(r, core->r);
+    }
+    if (core->d_is_fnmatch) {
         return "";
     }
-    while (len && core->d[len - 1] == '/') {
-        len--;
-    }
-    return strncmp(core->d, r->uri, len)
-               ? ""
-               : apr_pstrmemdup(r->pool, core->d, len);
+    path = without_slash(apr_pstrdup(r->pool, core->d));
+    return strncmp(path, r->uri, strlen(path)) ? "" : path;
 }
 
-const char *fcgi_origin_location(request_rec *r)
+/* The handler that a RewriteRule's H gives, or NULL. */
+static const char *forced_handler(const request_rec *r)
+{
+    return apr_table_get(r->notes, "rewrite-forced-handler");
+}
+
+/* The Location that says FcgiScript Virtual, if that holds; else NULL. */
+static ap_conf_vector_t *find_virtual(request_rec *r)
+{
+    const core_server_config *server =
+        ap_get_core_module_config(r->server->module_config);
+    const fcgi_dir_config *conf = fcgi_config_settings(r);
+    int i;
+
+    for (i = 0;
+         conf->script == FCGI_SCRIPT_VIRTUAL && i < server->sec_url->nelts;
+         i++) {
+        ap_conf_vector_t *section =
+            APR_ARRAY_IDX(server->sec_url, i, ap_conf_vector_t *);
+
+        if (ap_get_module_config(section, &fastcgi_handler_module)
+            == (const void *)conf->says_script) {
+            return section;
+        }
+    }
+    return NULL;
+}
+
+/* The section below whose URL r's handler was set, or the one of what stands
+ * outside of all; NULL if it came from elsewhere. A rule that sets it stands
+ * nowhere: the Location counts that says that there are no files. */
+static ap_conf_vector_t *find_location(request_rec *r)
 {
     const core_server_config *server =
         ap_get_core_module_config(r->server->module_config);
@@ -173,17 +256,38 @@ const char *fcgi_origin_location(request_rec *r)
     int i;
 
     if (!expr || !fcgi_origin_exact(r)) {
-        return NULL;
+        return forced_handler(r) ? find_virtual(r) : NULL;
     }
     for (i = 0; i < server->sec_url->nelts; i++) {
         ap_conf_vector_t *section =
             APR_ARRAY_IDX(server->sec_url, i, ap_conf_vector_t *);
 
         if (section_has(section, expr, IN_IF)) {
-            return location_path(r, section);
+            return section;
         }
     }
-    return section_has(r->server->lookup_defaults, expr, IN_IF) ? "" : NULL;
+    return section_has(r->server->lookup_defaults, expr, IN_IF)
+               ? r->server->lookup_defaults
+               : NULL;
+}
+
+const char *fcgi_origin_location(request_rec *r)
+{
+    ap_conf_vector_t *section = find_location(r);
+
+    if (section == r->server->lookup_defaults) {
+        return "";
+    }
+    return section ? location_path(r, section) : NULL;
+}
+
+int fcgi_origin_is_pattern(request_rec *r)
+{
+    ap_conf_vector_t *section = find_location(r);
+    const core_dir_config *core =
+        section ? ap_get_core_module_config(section) : NULL;
+
+    return core && core->r;
 }
 
 /* True if this SetHandler stands in an <If> of one of these sections. */
@@ -214,12 +318,9 @@ fcgi_origin_kind fcgi_origin_of(request_rec *r)
     const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
 
     if (!fcgi_origin_exact(r)) {
-        return apr_table_get(r->notes,
-                             "rewrite-forced-handler") /* mod_rewrite's */
-                   ? FCGI_ORIGIN_URL
-                   : FCGI_ORIGIN_NAME;
+        return forced_handler(r) ? FCGI_ORIGIN_URL : FCGI_ORIGIN_NAME;
     }
-    if (fcgi_origin_location(r)
+    if (find_location(r)
         || any_section_has(outer->sec_if, expr, IN_FILES | IN_IF)
         || any_if_has(outer->sec_file, expr)
         || any_if_has(server->sec_dir, expr)
@@ -234,24 +335,160 @@ void fcgi_origin_translate_only(request_rec *r, int only)
     memory_of(r)->translate_only = only;
 }
 
-int fcgi_origin_map(request_rec *r)
+/* ---- what of a URL is a file ---- */
+
+/* What FcgiScript says if these settings, of r's Locations, make it ours. */
+static int script_of_sections(request_rec *r)
+{
+    const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
+
+    if (fcgi_address_is_ours(forced_handler(r)) && find_virtual(r)) {
+        return FCGI_SCRIPT_VIRTUAL;
+    }
+    return !forced_handler(r) && expr
+                   && fcgi_address_is_ours(evaluate(r, expr))
+               ? fcgi_config_settings(r)->script
+               : FCGI_SCRIPT_FILE;
+}
+
+/* What FcgiScript says of r's URL if a Location's SetHandler, or one outside
+ * of all sections, makes it ours, or a rule of the server; else File: then all
+ * is as in httpd. */
+static int script_of_url(request_rec *r)
 {
     ap_conf_vector_t *before = r->per_dir_config;
-    const ap_expr_info_t *expr;
-    const char *value;
-    int is_virtual;
+    int script = FCGI_SCRIPT_FILE;
 
-    if (r->main && memory_of(r->main)->translate_only) {
+    if (r->method_number == M_TRACE || r->uri[0] != '/') {
+        return script; /* TRACE and OPTIONS * are core's */
+    }
+    r->per_dir_config = r->server->lookup_defaults;
+    if (ap_location_walk(r) == OK) {
+        script = script_of_sections(r);
+    }
+    r->per_dir_config = before;
+    return script;
+}
+
+static int is_translation(request_rec *r)
+{
+    return r->main && memory_of(r->main)->translate_only;
+}
+
+int fcgi_origin_translate(request_rec *r)
+{
+    const char *root = ap_document_root(r);
+
+    if (strlen(root) + strlen(r->uri) < PATH_LIMIT || r->uri[0] != '/'
+        || strstr(r->uri, "/../") /* core refuses it */
+        || (!is_translation(r) && script_of_url(r) == FCGI_SCRIPT_FILE)) {
+        return DECLINED;
+    }
+    r->filename = apr_pstrcat(r->pool, root, r->uri, NULL);
+    r->canonical_filename = r->filename;
+    return OK;
+}
+
+/* The bytes of a path, longer than a path may be, that core can look at. A
+ * name is not cut in two, as another file may have the first half's: but for
+ * one that no file can have. */
+static apr_size_t cut_of(const char *path)
+{
+    apr_size_t cut = PATH_LIMIT;
+
+    while (path[cut] != '/' && PATH_LIMIT - cut <= NAME_LIMIT) {
+        cut--;
+    }
+    return path[cut] == '/' ? cut : PATH_LIMIT;
+}
+
+/* Core's hook for a path longer than it takes. */
+static int map_long(request_rec *r)
+{
+    apr_size_t cut = cut_of(r->filename);
+    const char *rest = apr_pstrdup(r->pool, r->filename + cut);
+    int status;
+
+    r->filename = apr_pstrmemdup(r->pool, r->filename, cut);
+    status = ap_directory_walk(r);
+    if (status == OK) {
+        status = ap_file_walk(r);
+    }
+    r->path_info =
+        apr_pstrcat(r->pool, r->path_info ? r->path_info : "", rest, NULL);
+    return status;
+}
+
+int fcgi_origin_map(request_rec *r)
+{
+    if (is_translation(r)) {
         return DONE;
     }
-    if (!fcgi_config_any_virtual() || r->method_number == M_TRACE
-        || r->uri[0] != '/' || ap_location_walk(r) != OK) {
-        return DECLINED; /* TRACE and OPTIONS * are core's */
+    switch (script_of_url(r)) {
+    case FCGI_SCRIPT_VIRTUAL:
+        return OK;
+    case FCGI_SCRIPT_AUTO:
+        memory_of(r)->is_auto = 1;
+        if (r->filename && strlen(r->filename) >= PATH_LIMIT) {
+            return map_long(r);
+        }
+        break;
     }
-    expr = set_handler_of(r->per_dir_config);
-    value = expr ? evaluate(r, expr) : NULL;
-    is_virtual = fcgi_address_is_ours(value)
-                 && fcgi_config_settings(r)->script == FCGI_SCRIPT_VIRTUAL;
-    r->per_dir_config = before;
-    return is_virtual ? OK : DECLINED;
+    return DECLINED;
+}
+
+/* True if there is something that can be a part of a script's path. */
+static int is_there(apr_status_t rv, const apr_finfo_t *info)
+{
+    return (rv == APR_SUCCESS || rv == APR_INCOMPLETE)
+           && (info->filetype == APR_REG || info->filetype == APR_DIR
+               || info->filetype == APR_LNK);
+}
+
+static int is_auto(const request_rec *r)
+{
+    const remembered *memory =
+        ap_get_module_config(r->request_config, &fastcgi_handler_module);
+
+    return memory && memory->is_auto;
+}
+
+apr_status_t fcgi_origin_stat(apr_finfo_t *info, request_rec *r,
+                              apr_int32_t wanted)
+{
+    apr_finfo_t target;
+    apr_status_t rv;
+
+    if (!is_auto(r)) {
+        return AP_DECLINED;
+    }
+    rv = apr_stat(info, r->filename, wanted, r->pool);
+    if (!is_there(rv, info)) {
+        return APR_ENOENT;
+    }
+    if (info->filetype == APR_LNK) {
+        apr_status_t leads =
+            apr_stat(&target, r->filename, APR_FINFO_TYPE, r->pool);
+
+        return is_there(leads, &target) ? rv : APR_ENOENT;
+    }
+    return rv;
+}
+
+apr_status_t fcgi_origin_open_htaccess(request_rec *r, const char *dir,
+                                       const char *name,
+                                       ap_configfile_t **file,
+                                       const char **path)
+{
+    apr_finfo_t info;
+
+    (void)name;
+    (void)file;
+    (void)path;
+    return is_auto(r) && r->finfo.filetype != APR_REG
+                   && APR_STATUS_IS_EACCES(
+                       apr_stat(&info, ap_make_full_path(r->pool, dir, "."),
+                                APR_FINFO_TYPE, r->pool))
+               ? APR_ENOENT
+               : AP_DECLINED;
 }

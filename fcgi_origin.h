@@ -2,13 +2,14 @@
 
 /*
  * fcgi_origin.h - where a request's handler comes from: what was written, in
- * which section, and so below which URL. Reads core's settings; what that
- * permits is fcgi_trust's business.
+ * which section, and so below which URL, and what of that URL httpd takes for
+ * a file. Reads core's settings; what that permits is fcgi_trust's business.
  */
 #ifndef FCGI_ORIGIN_H
 #define FCGI_ORIGIN_H
 
 #include <httpd.h>
+#include <http_config.h>
 
 /* What decided that a request's handler is ours. */
 typedef enum {
@@ -25,11 +26,30 @@ typedef enum {
 int fcgi_origin_remember(request_rec *r);
 
 /*
+ * A translate_name hook, to run before core's and after all others: below a
+ * Location of ours a URL may be longer than a path.
+ */
+int fcgi_origin_translate(request_rec *r);
+
+/*
  * A map_to_storage hook, to run before core's: a URL below a Location of ours
  * with FcgiScript Virtual is no file. No file is looked for, and no .htaccess
- * is read. The same holds for a subrequest between the two calls below.
+ * is read. The same holds for a subrequest between the two calls below. With
+ * FcgiScript Auto what can be no file is none, and no error.
  */
 int fcgi_origin_map(request_rec *r);
+
+/*
+ * Hooks of these names, before core's, for the same with Auto: a name that is
+ * too long, a link that leads nowhere and what lies in a folder that may not
+ * be searched are not there; nor is the .htaccess file of such a folder.
+ */
+apr_status_t fcgi_origin_stat(apr_finfo_t *info, request_rec *r,
+                              apr_int32_t wanted);
+apr_status_t fcgi_origin_open_htaccess(request_rec *r, const char *dir,
+                                       const char *name,
+                                       ap_configfile_t **file,
+                                       const char **path);
 
 /* From here on subrequests of r only translate a URL into a path, until it is
  * said that they do no more. */
@@ -53,10 +73,15 @@ fcgi_origin_kind fcgi_origin_of(request_rec *r);
 /*
  * The URL path below which r's handler was set: the path of the <Location>
  * that has the SetHandler, without a final slash; "" for "/", for a Location
- * with wildcards, a LocationMatch, and a SetHandler outside of all sections.
- * NULL if the handler came from anywhere else (files, directories,
- * AddHandler, mod_rewrite): then only a regular file is a script.
+ * with wildcards, and a SetHandler outside of all sections; below a
+ * LocationMatch the shortest part of the URL, of whole names, that the pattern
+ * matches. Of a handler that mod_rewrite gives, that of the Location that says
+ * FcgiScript Virtual. NULL if the handler came from anywhere else (files,
+ * directories, AddHandler, other rules): then only a regular file is a script.
  */
 const char *fcgi_origin_location(request_rec *r);
+
+/* True if it is the client who chose that path: a LocationMatch. */
+int fcgi_origin_is_pattern(request_rec *r);
 
 #endif

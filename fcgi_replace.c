@@ -126,7 +126,7 @@ static int redirect(request_rec *r, const char *path)
     const char *method = r->method;
     int method_number = r->method_number;
     int is_ours = fcgi_body_is_of(r);
-    int status = is_ours ? ap_discard_request_body(r) : OK;
+    int status = is_ours && !r->main ? ap_discard_request_body(r) : OK;
 
     if (status != OK) {
         return status;

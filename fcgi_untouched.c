@@ -233,9 +233,15 @@ apr_status_t fcgi_untouched_open_htaccess(request_rec *r, const char *dir,
 apr_status_t fcgi_untouched_stat(apr_finfo_t *info, request_rec *r,
                                  apr_int32_t wanted)
 {
-    return is_copy(r)
-               ? apr_stat(info, r->filename, wanted & ~APR_FINFO_LINK, r->pool)
-               : AP_DECLINED;
+    apr_status_t rv;
+
+    if (!is_copy(r)) {
+        return AP_DECLINED;
+    }
+    wanted &= ~APR_FINFO_LINK;
+    rv = fcgi_origin_stat(info, r, wanted);
+    return rv == AP_DECLINED ? apr_stat(info, r->filename, wanted, r->pool)
+                             : rv;
 }
 
 static int rename_into(void *to, const char *name, const char *value)

@@ -452,7 +452,7 @@ static fcgi_exchange *create_exchange(request_rec *r,
     terms.total = conf->total_timeout;
     terms.ignore_client_abort = conf->ignore_client_abort;
     terms.has_body = fcgi_body_is_of(r);
-    terms.stream_body = !conf->request_buffering;
+    terms.stream_body = !conf->request_buffering && !fcgi_body_is_kept(r);
     terms.flush = (fcgi_flush)conf->flush;
     terms.retry = conf->retry;
     terms.max_header_size = (apr_size_t)conf->max_header_size;
@@ -465,6 +465,16 @@ static fcgi_exchange *create_exchange(request_rec *r,
     return fcgi_exchange_create(r, backend, &terms);
 }
 
+/* CONNECT asks for a tunnel to a host (RFC 9110, 9.3.6), which no application
+ * is. It has no URL; httpd has put / in its place. */
+static int refuse_tunnel(request_rec *r)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                  FCGI_LOGNO("32") "handler '%s': not asked for CONNECT %s",
+                  r->handler, r->unparsed_uri);
+    return HTTP_METHOD_NOT_ALLOWED;
+}
+
 static int fastcgi_handler(request_rec *r)
 {
     const fcgi_backend *backend;
@@ -475,6 +485,9 @@ static int fastcgi_handler(request_rec *r)
 
     if (!fcgi_address_is_ours(r->handler)) {
         return DECLINED;
+    }
+    if (r->method_number == M_CONNECT) {
+        return refuse_tunnel(r);
     }
     why = fcgi_trust_backend(r, &backend);
     if (why) {
@@ -499,12 +512,12 @@ static int fastcgi_handler(request_rec *r)
 
 /*
  * A folder of the same name does not hide a URL of an application below a
- * Location: without this, mod_dir would redirect /admin to /admin/.
+ * Location: without this, mod_dir would redirect /admin to /admin/, and put
+ * an index file that exists in the place of /.
  */
 static int hide_folder(request_rec *r)
 {
     if (r->finfo.filetype == APR_DIR && fcgi_address_is_ours(r->handler)
-        && r->uri[0] && r->uri[strlen(r->uri) - 1] != '/'
         && fcgi_config_settings(r)->script != FCGI_SCRIPT_FILE
         && fcgi_origin_location(r)) {
         r->finfo.filetype = APR_NOFILE;
@@ -557,7 +570,11 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_post_config(fcgi_startup_open, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(fcgi_startup_child, NULL, NULL, APR_HOOK_MIDDLE);
     /* before core looks for a file */
+    ap_hook_translate_name(fcgi_origin_translate, NULL, NULL, APR_HOOK_LAST);
     ap_hook_map_to_storage(fcgi_origin_map, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_dirwalk_stat(fcgi_origin_stat, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_open_htaccess(fcgi_origin_open_htaccess, NULL, NULL,
+                          APR_HOOK_MIDDLE);
     /* what a request is before .htaccess files have a part in it: when all is
      * known of the client, before rules change the URL, after the walks */
     ap_hook_pre_config(fcgi_untouched_start, NULL, NULL, APR_HOOK_MIDDLE);

@@ -42,7 +42,7 @@ my %MAY_INCLUDE = (
                                fcgi_path fcgi_record)],
     fcgi_param          => [qw(fcgi_log)],
     fcgi_driver         => [qw(fcgi_clock fcgi_exchange)],
-    fcgi_exchange       => [qw(fcgi_clock fcgi_backend fcgi_spool fcgi_response
+    fcgi_exchange       => [qw(fcgi_body fcgi_clock fcgi_backend fcgi_spool fcgi_response
                                fcgi_record fcgi_writer fcgi_trace
                                fcgi_outcome fcgi_outflow fcgi_outlet fcgi_log)],
     fcgi_trace          => [qw(fcgi_record fcgi_log)],

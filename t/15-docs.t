@@ -843,7 +843,7 @@ FcgiRetry Off
 <Location /space>
   FcgiBufferDir @DIR@/gone
 </Location>
-<LocationMatch "^/(?:param|max|limit|space)">
+<LocationMatch "^/(?:param|max|limit|space|$)">
   SetHandler fcgi:@APP@
 </LocationMatch>
 <Location /keeps>
@@ -927,6 +927,10 @@ EOC
     $get->('19', '/keeps/stray');
     $get->('24', '/param/long');
     $get->('31', '/app/long', Range => 'bytes=99999-');
+    my $refused = Client->request($httpd->port,
+        "CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n"
+        . "Connection: close\r\n\r\n");
+    $status{'32'}{ $refused->status } = 1;
     $get->('25', '/app/file');
     $get->('10', '/app/stderr');
     if ($php) {

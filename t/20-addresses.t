@@ -145,7 +145,7 @@ EOC
   SetHandler "ADDRESS"
 </Location>
 EOC
-    LocationMatch => [<<'EOC', '/lm-FORM/more', '|/lm-FORM/more', {}],
+    LocationMatch => [<<'EOC', '/lm-FORM/more', '/lm-FORM|/more', {}],
 <LocationMatch ^/lm-FORM/>
   SetHandler "ADDRESS"
 </LocationMatch>

@@ -82,9 +82,9 @@ EOC
         '/script.x/more/yet' => '200 one /script.x|/more/yet',
         '/static/logo.txt' => '200 one /static/logo.txt|-',
         '/admin/secret.txt' => '200 one /admin/secret.txt|-',
-        # DirectoryIndex
+        # no DirectoryIndex
         '/pages' => '200 one |/pages',
-        '/pages/' => '200 one /pages/index.html|-',
+        '/pages/' => '200 one |/pages/',
         '/pages/none' => '200 one |/pages/none',
     );
 
@@ -259,11 +259,11 @@ EOC
         '/slash/x/' => '200 one /slash|/x/',
         '/wild/card/app/x' => '200 one |/wild/card/app/x',
         '/wild/*/app/*' => '200 one |/wild/*/app/*',
-        '/tilde/x' => '200 one |/tilde/x',
-        '/match' => '200 one |/match',
-        '/match/x' => '200 one |/match/x',
+        '/tilde/x' => '200 one /tilde|/x',
+        '/match' => '200 one /match|',
+        '/match/x' => '200 one /match|/x',
         '/script.x/x' => '200 one /script.x|/x',
-        '/literal/x' => '200 one |/literal/x',
+        '/literal/x' => '200 one /literal|/x',
         '/if/x?one' => '200 one /if|/x',
         '/if/x?two' => '200 two /if|/x',
         '/outer' => '200 one /outer|',
@@ -357,7 +357,7 @@ EOC
         'wide /x/y' => '200 two |/x/y',
         'wide /admin' => '200 two |/admin',
         'wide /script.x/y' => '200 two /script.x|/y',
-        'wide /pages/' => '200 two /pages/index.html|-',
+        'wide /pages/' => '200 two |/pages/',
         'wide /main/x' => '200 one /main|/x',
         'mixed /x' => '200 two |/x',
         'mixed /app/x' => '200 one /app|/x',

@@ -62,7 +62,7 @@ my %modes = (
     Auto => [
         '/script.x' => '200 /script.x|-', '/script.x/y' => '200 /script.x|/y',
         '/none.x' => '200 |/none.x', '/none/y' => '200 |/none/y',
-        '/folder.x' => '200 |/folder.x', '/sub/' => '200 /sub/index.html|-',
+        '/folder.x' => '200 |/folder.x', '/sub/' => '200 |/sub/',
         '/' => '200 |/',
     ],
     File => [
@@ -288,9 +288,11 @@ subtest 'FcgiScript Virtual looks at no file' => sub {
 <Directory @DOCROOT@/auto>
   Require all granted
 </Directory>
+LimitRequestLine 20000
 EOC
     for my $url ('/', '/script.x', '/a/b/c', '/sub', '/sub/', '/none.x/y',
-                 '/index.html') {
+                 '/index.html', '/' . 'n' x 300, '/x' x 3000,
+                 '/sub/' . 'n' x 6000) {
         my $before = length $httpd->error_log;
         my $answer = Client->get($httpd->port, $url);
         is($answer->status . ' ' . $answer->body, "200 |$url", $url);
@@ -354,7 +356,7 @@ EOC
         '/if/x?app' => '200 /if|/x', '/if/x' => '404',
         '/if/x.y?app' => '200 /if|/x.y', '/once/a.x' => '200 /once/a.x|+',
         '/other.txt' => '200 text', '/none' => '404',
-        '/other.txt/photo.v' => '200 |/other.txt/photo.v',
+        '/other.txt/photo.v' => '200 /other.txt/photo.v|',
     );
     is(seen($httpd, '/app/x', Host => 'file'), '403',
        'another virtual host takes File');
@@ -437,7 +439,7 @@ subtest 'photo.jpg/x.php is no script' => sub {
         is(seen($httpd, '/photo.jpg', Host => $name), '200 a photo',
            'a photo is one');
         like(seen($httpd, '/real.php', Host => $name),
-             qr{^200 (/real\.php\|-|\|/real\.php)$}, 'a script is one');
+             qr{^200 (/real\.php\|-?|\|/real\.php)$}, 'a script is one');
         like(seen($httpd, '/real.php/x.php', Host => $name),
              qr{^200 (/real\.php\|/x\.php|\|/real\.php/x\.php)$},
              'also with what follows');

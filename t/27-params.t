@@ -304,6 +304,14 @@ sub paths {
         =~ s/\Q$root\E/ROOT/gr;
 }
 
+# CONTEXT_DOCUMENT_ROOT.
+sub context {
+    my ($httpd, $url, %headers) = @_;
+    my $root = $httpd->root;
+    return values_of(params($httpd, $url, %headers), 'CONTEXT_DOCUMENT_ROOT')
+        =~ s/\Q$root\E/ROOT/gr;
+}
+
 subtest 'FcgiDocumentRoot' => sub {
     my $httpd = Httpd->start(
         vars => \%vars, modules => ['actions'],
@@ -318,6 +326,8 @@ AddHandler @APP@ .x
 FcgiDocumentRoot /app/public
 Alias /docs2 @ROOT@/docs2
 Alias /outside @ROOT@/outside
+Alias /sub @DOCROOT@/inner
+Alias /linked @ROOT@/link
 <Directory @ROOT@>
   Require all granted
 </Directory>
@@ -368,6 +378,7 @@ Action act /action
   FcgiDocumentRoot Real
 </VirtualHost>
 EOC
+    symlink 'docs/inner', $httpd->root . '/link' or die $!;
     my @table = (
         '/a.x' => '/app/public/a.x /app/public -',
         '/a.x/y/z' => '/app/public/a.x /app/public -',
@@ -393,6 +404,17 @@ EOC
     while (my ($url, $expected) = splice @table, 0, 2) {
         is(paths($httpd, $url), $expected, $url);
     }
+    # an Alias is a context of its own
+    my %contexts = ('/a.x' => '/app/public', '/off/a.x' => 'ROOT/docs',
+                    '/docs2/a.x' => 'ROOT/docs2', '/top/a.x' => '/',
+                    '/sub/a.x' => '/inner path/inner',
+                    '/virtual/x' => '/app/public', '/x.act' => '/app/public');
+    is(context($httpd, $_), $contexts{$_}, "the context of $_")
+        for sort keys %contexts;
+    is(context($httpd, '/linked/a.x', Host => 'link'), 'ROOT/docs/inner',
+       'Real follows the links of an Alias');
+    is(context($httpd, '/a.x', Host => 'link'), 'ROOT/docs', 'or of none');
+    is(context($httpd, '/linked/a.x'), 'ROOT/link', 'a path does not');
     is(paths($httpd, '/a.x/y', Host => 'host'), '/host/a.x /host -',
        'a virtual host');
     is(paths($httpd, '/a.x/y', Host => 'link'),

@@ -444,7 +444,7 @@ subtest 'mod_include' => sub {
     $answer = ask('/page.shtml');
     is_deeply([$answer->body
                =~ /^PATH_INFO=(.*)\nQUERY_STRING=(.*)/mg],
-              [qw(/app/part/x y=z /app/part/2), ''], 'the URLs of the parts');
+              [qw(/part/x y=z /part/2), ''], 'the URLs of the parts');
     like($answer->body, qr/^DOCUMENT_URI=\/page\.shtml$/m, 'of which page');
 };
 
