@@ -77,13 +77,12 @@ static int is_error_page(const request_rec *r)
 }
 
 /* X-Sendfile and X-Accel-Redirect, which the client must not see. */
-static fcgi_replacement decide_file(const request_rec *r,
-                                    const fcgi_dir_config *conf,
+static fcgi_replacement decide_file(const fcgi_dir_config *conf,
                                     fcgi_head *head)
 {
     const char *file = apr_table_get(head->fields, "X-Sendfile");
     const char *url = apr_table_get(head->fields, "X-Accel-Redirect");
-    fcgi_replacement result = { FCGI_REPLACE_NOT, NULL, r->status };
+    fcgi_replacement result = { FCGI_REPLACE_NOT, NULL, 0 };
 
     if (!conf->sendfile || !conf->sendfile->nelts) {
         return result;
@@ -105,7 +104,7 @@ static fcgi_replacement decide_file(const request_rec *r,
 fcgi_replacement fcgi_replace_decide(request_rec *r, fcgi_head *head)
 {
     const fcgi_dir_config *conf = fcgi_config_settings(r);
-    fcgi_replacement result = decide_file(r, conf, head);
+    fcgi_replacement result = decide_file(conf, head);
 
     if (result.kind == FCGI_REPLACE_NOT) {
         result = decide_location(head);
@@ -144,29 +143,26 @@ static int redirect(request_rec *r, const char *path)
     return OK;
 }
 
+static int keep_field(void *fields, const char *name, const char *value)
+{
+    apr_table_addn(fields, name, value);
+    return 1;
+}
+
 /* Fields of the application's that hold for the other answer, too. */
-static void keep_fields(request_rec *r, const char *const *names)
+static void keep_fields(request_rec *r, const apr_table_t *fields,
+                        const char *const *names)
 {
     for (; *names; names++) {
-        const apr_array_header_t *fields = apr_table_elts(r->headers_out);
-        const apr_table_entry_t *field =
-            (const apr_table_entry_t *)fields->elts;
-        int i;
-
-        for (i = 0; i < fields->nelts; i++, field++) {
-            if (!ap_cstr_casecmp(field->key, *names)) {
-                apr_table_addn(r->err_headers_out, field->key, field->val);
-            }
-        }
+        apr_table_do(keep_field, r->err_headers_out, fields, *names, NULL);
     }
-    apr_table_clear(r->headers_out);
 }
 
 /* The methods of the application's Allow field, for httpd's own, which its
  * own pages have; other pages get the application's. */
-static void keep_allow(request_rec *r)
+static void keep_allow(request_rec *r, const apr_table_t *fields)
 {
-    const char *allow = apr_table_get(r->headers_out, "Allow");
+    const char *allow = apr_table_get(fields, "Allow");
     char *method, *last;
 
     if (!allow) {
@@ -271,9 +267,6 @@ static int send_file(fcgi_outlet *outlet, const fcgi_replacement *replacement,
                                        "no regular file that can be read "
                                        "below a folder of FcgiSendfile",
                       backend, asked);
-        r->status = replacement->status; /* that of an error page stays */
-        r->status_line = NULL;
-        apr_table_clear(r->headers_out);
         return HTTP_NOT_FOUND;
     }
     set_file_fields(r, &info);
@@ -297,7 +290,7 @@ static int send_file(fcgi_outlet *outlet, const fcgi_replacement *replacement,
 
 int fcgi_replace_perform(fcgi_outlet *outlet,
                          const fcgi_replacement *replacement,
-                         const char *backend)
+                         const apr_table_t *fields, const char *backend)
 {
     request_rec *r = outlet->r;
     static const char *const of_page[] = { "WWW-Authenticate", "Retry-After",
@@ -310,13 +303,11 @@ int fcgi_replace_perform(fcgi_outlet *outlet,
     case FCGI_REPLACE_LOCAL:
         return redirect(r, replacement->target);
     case FCGI_REPLACE_URL:
-        keep_fields(r, of_url);
-        r->status = replacement->status;
-        r->status_line = NULL;
+        keep_fields(r, fields, of_url);
         return redirect(r, replacement->target);
     case FCGI_REPLACE_ERROR_PAGE:
-        keep_allow(r);
-        keep_fields(r, of_page);
+        keep_allow(r, fields);
+        keep_fields(r, fields, of_page);
         return replacement->status;
     case FCGI_REPLACE_FILE:
         return send_file(outlet, replacement, backend);

@@ -45,6 +45,8 @@ typedef struct fcgi_response {
     const char *backend; /* its name, for log lines */
     fcgi_response_state state;
     int original_status; /* r->status before the application spoke */
+    const apr_table_t *fields_before; /* r->err_headers_out then; NULL: the
+                                       * application's are not set */
 
     fcgi_head head;            /* the header block */
     int interim_count;         /* 1xx blocks so far */

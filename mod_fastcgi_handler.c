@@ -246,10 +246,13 @@ static int conclude_replaced(fcgi_exchange *ex, apr_interval_time_t took)
 {
     fcgi_response *response = ex->response;
     fcgi_outlet *outlet = &ex->outflow->outlet;
-    int status =
-        fcgi_replace_perform(outlet, &response->replaced, response->backend);
+    int status = fcgi_replace_perform(
+        outlet, &response->replaced, response->head.fields, response->backend);
 
     if (outlet->state == FCGI_OUTLET_OPEN) {
+        if (status != OK) {
+            fcgi_response_withdraw(response);
+        }
         return status;
     }
     ex->result.outcome = fcgi_response_lost(response);
@@ -292,6 +295,9 @@ static int conclude_done(fcgi_exchange *ex, apr_interval_time_t took)
         /* not as an error: mod_cache asked, perhaps, and listens */
         r->status = response->condition;
         return OK;
+    }
+    if (response->condition) {
+        fcgi_response_withdraw(ex->response);
     }
     return response->condition ? response->condition : OK;
 }

@@ -307,7 +307,7 @@ subtest 'each block of configuration passes configtest' => sub {
     }
 };
 
-my %TABLES = (mod_proxy_fcgi => 20, mod_fcgid => 15, mod_fastcgi => 12,
+my %TABLES = (mod_proxy_fcgi => 20, mod_php => 6, mod_fcgid => 15, mod_fastcgi => 12,
               nginx => 40, Monkey => 8);
 my %table = map { $_->{section} => $_->{rows} }
     @{ $docs->{'docs/migration.rst'}{tables} };
