@@ -262,6 +262,17 @@ static void begin(fcgi_response *response)
     }
 }
 
+static void warn_of_length(const fcgi_response *response)
+{
+    if (response->head.bad_length) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, response->r,
+                      FCGI_LOGNO("33") "%s: Content-Length '%.80s' cannot be "
+                                       "read, or contradicts another; it is "
+                                       "dropped",
+                      response->backend, response->head.bad_length);
+    }
+}
+
 /* Takes bytes of header blocks from data; *taken says how many. */
 static fcgi_outcome gather(fcgi_response *response, const char *data,
                            apr_size_t len, apr_size_t *taken)
@@ -287,6 +298,7 @@ static fcgi_outcome gather(fcgi_response *response, const char *data,
                                : "no Status",
                   apr_table_elts(head->fields)->nelts, head->content_length);
     if (!ap_is_HTTP_INFO(head->status)) {
+        warn_of_length(response);
         begin(response);
     }
     else if (++response->interim_count > FCGI_MAX_INTERIM) {
