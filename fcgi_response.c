@@ -75,6 +75,12 @@ static int set_field(void *request, const char *name, const char *value)
     if (fcgi_head_is_single(name)) {
         apr_table_setn(r->headers_out, name, value);
     }
+    else if (!ap_cstr_casecmp(name, "Connection")
+             && ap_find_token(r->pool, value, "close")) {
+        /* not passed on: httpd looks for it here, and then closes the
+         * client's connection itself, as scripts expect that work on */
+        apr_table_setn(r->headers_out, "Connection", "close");
+    }
     else if (!is_hop_by_hop(name)) {
         apr_table_addn(r->err_headers_out, name, value);
     }

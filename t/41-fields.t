@@ -50,7 +50,7 @@ my %says = (
 
 my %hop = (
     'Transfer-Encoding' => 'chunked', 'transfer-encoding' => 'gzip, chunked',
-    Connection => 'close', 'Keep-Alive' => 'timeout=77, max=77',
+    Connection => 'X-Any', 'Keep-Alive' => 'timeout=77, max=77',
     Upgrade => 'websocket', Trailer => 'X-Trailer', TE => 'trailers',
     'Proxy-Connection' => 'close',
 );
