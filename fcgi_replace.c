@@ -76,6 +76,26 @@ static int is_error_page(const request_rec *r)
     return r->prev && ap_is_HTTP_ERROR(r->prev->status);
 }
 
+/* A file comes in place of the body: what was said of that, and that it was a
+ * part, does not hold any more. */
+static void forget_body(fcgi_head *head)
+{
+    static const char *const names[] = { "Content-Encoding", "Content-Range",
+                                         "Content-MD5",      "Digest",
+                                         "Repr-Digest",      "Content-Digest",
+                                         "Accept-Ranges",    NULL };
+    int i;
+
+    for (i = 0; names[i]; i++) {
+        apr_table_unset(head->fields, names[i]);
+    }
+    head->content_length = -1;
+    if (head->status == HTTP_PARTIAL_CONTENT) {
+        head->status = HTTP_OK;
+        head->reason = NULL;
+    }
+}
+
 /* X-Sendfile and X-Accel-Redirect, which the client must not see. */
 static fcgi_replacement decide_file(const fcgi_dir_config *conf,
                                     fcgi_head *head)
@@ -92,9 +112,9 @@ static fcgi_replacement decide_file(const fcgi_dir_config *conf,
     if (file) {
         result.kind = FCGI_REPLACE_FILE;
         result.target = file;
-        head->content_length = -1; /* of the body that is dropped */
+        forget_body(head);
     }
-    else if (url && url[0] == '/') {
+    else if (url) {
         result.kind = FCGI_REPLACE_URL;
         result.target = url;
     }
@@ -186,12 +206,32 @@ static int is_below(apr_pool_t *pool, const char *path, const char *folder)
            && (path[len] == '/' || !strcmp(real, "/"));
 }
 
-/* The file that path means, with all links followed; NULL if there is none,
- * or if it lies in no folder that FcgiSendfile names. */
-static const char *find_file(request_rec *r, const char *path)
+/* What path is called from the root on: a relative one is below the script's
+ * folder. NULL if it is not. */
+static const char *make_absolute(request_rec *r, const char *path)
+{
+    char *absolute;
+
+    if (path[0] == '/') {
+        return path;
+    }
+    if (!r->filename || r->filename[0] != '/'
+        || apr_filepath_merge(&absolute,
+                              ap_make_dirstr_parent(r->pool, r->filename),
+                              path, APR_FILEPATH_SECUREROOT, r->pool)
+               != APR_SUCCESS) {
+        return NULL;
+    }
+    return absolute;
+}
+
+/* The file at path, with all links followed; NULL if there is none, or if it
+ * lies in no folder that FcgiSendfile names. */
+static const char *find_at(request_rec *r, const char *path)
 {
     const apr_array_header_t *folders = fcgi_config_settings(r)->sendfile;
-    const char *real = path[0] == '/' ? fcgi_path_real(r->pool, path) : NULL;
+    const char *absolute = make_absolute(r, path);
+    const char *real = absolute ? fcgi_path_real(r->pool, absolute) : NULL;
     int i;
 
     for (i = 0; real && i < folders->nelts; i++) {
@@ -200,6 +240,19 @@ static const char *find_file(request_rec *r, const char *path)
         }
     }
     return NULL;
+}
+
+/* The file that name means as it is, or as a URL would have it: applications
+ * written for mod_xsendfile encode it. NULL as find_at(). */
+static const char *find_file(request_rec *r, const char *name)
+{
+    const char *path = find_at(r, name);
+    char *decoded = apr_pstrdup(r->pool, name);
+
+    if (!path && strchr(name, '%') && ap_unescape_url(decoded) == OK) {
+        path = find_at(r, decoded);
+    }
+    return path;
 }
 
 /* Opens a regular file; *info is what it is. The owner of the folder may put
@@ -288,6 +341,25 @@ static int send_file(fcgi_outlet *outlet, const fcgi_replacement *replacement,
     return fcgi_outlet_give(outlet) ? OK : AP_FILTER_ERROR;
 }
 
+/* X-Accel-Redirect: as RFC 3875, 6.2.2, keeping some fields. */
+static int send_url(request_rec *r, const fcgi_replacement *replacement,
+                    const apr_table_t *fields, const char *backend)
+{
+    static const char *const kept[] = { "Set-Cookie", "Cache-Control",
+                                        "Expires", "Content-Disposition",
+                                        NULL };
+
+    if (replacement->target[0] != '/') {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                      FCGI_LOGNO("25") "%s: X-Accel-Redirect names '%s', "
+                                       "which is no path of this server",
+                      backend, replacement->target);
+        return HTTP_NOT_FOUND;
+    }
+    keep_fields(r, fields, kept);
+    return redirect(r, replacement->target);
+}
+
 int fcgi_replace_perform(fcgi_outlet *outlet,
                          const fcgi_replacement *replacement,
                          const apr_table_t *fields, const char *backend)
@@ -295,16 +367,12 @@ int fcgi_replace_perform(fcgi_outlet *outlet,
     request_rec *r = outlet->r;
     static const char *const of_page[] = { "WWW-Authenticate", "Retry-After",
                                            "Allow", "Set-Cookie", NULL };
-    static const char *const of_url[] = { "Set-Cookie", "Cache-Control",
-                                          "Expires", "Content-Disposition",
-                                          NULL };
 
     switch (replacement->kind) {
     case FCGI_REPLACE_LOCAL:
         return redirect(r, replacement->target);
     case FCGI_REPLACE_URL:
-        keep_fields(r, fields, of_url);
-        return redirect(r, replacement->target);
+        return send_url(r, replacement, fields, backend);
     case FCGI_REPLACE_ERROR_PAGE:
         keep_allow(r, fields);
         keep_fields(r, fields, of_page);

@@ -25,7 +25,8 @@ typedef enum {
 
 typedef struct fcgi_replacement {
     fcgi_replace_kind kind;
-    const char *target; /* LOCAL, URL: a URL path; FILE: an absolute path */
+    const char *target; /* LOCAL: a URL path; URL, FILE: what is to be one, or
+                         * a file's path */
     int status;         /* ERROR_PAGE: the application's */
 } fcgi_replacement;
 

@@ -307,7 +307,7 @@ subtest 'each block of configuration passes configtest' => sub {
     }
 };
 
-my %TABLES = (mod_proxy_fcgi => 20, mod_php => 6, mod_fcgid => 15, mod_fastcgi => 12,
+my %TABLES = (mod_proxy_fcgi => 20, mod_php => 6, mod_xsendfile => 6, mod_fcgid => 15, mod_fastcgi => 12,
               nginx => 40, Monkey => 8);
 my %table = map { $_->{section} => $_->{rows} }
     @{ $docs->{'docs/migration.rst'}{tables} };
@@ -776,6 +776,10 @@ my %story = (
     long => sub { $_[0]->reply("Content-Length: 3\r\n$TYPE\r\nabcdef") },
     status => sub { $_[0]->stdout("$TYPE\r\nx"); $_[0]->end(3) },
     file => sub { $_[0]->reply("X-Sendfile: /etc/none/a.pdf\r\n\r\n") },
+    url => sub { $_[0]->reply("X-Accel-Redirect: http://x/a\r\n\r\n") },
+    oddlength => sub {
+        $_[0]->reply("Content-Length: 2, 2\r\n$TYPE\r\nxx");
+    },
     big => sub { $_[0]->reply("$TYPE\r\n" . 'x' x 20_000_000) },
     held => sub {
         $_[0]->report(held => 1);
@@ -926,7 +930,8 @@ EOC
     $get->('19', '/keeps/stray');
     $get->('24', '/param/long');
     $get->('31', '/app/long', Range => 'bytes=99999-');
-    $get->('25', '/app/file');
+    $get->('25', "/app/$_") for qw(file url);
+    $get->('33', '/app/oddlength');
     $get->('10', '/app/stderr');
     if ($php) {
         $get->('10', '/fpm/none.php');
