@@ -436,6 +436,9 @@ static void take_content(fcgi_exchange *ex)
 
     fcgi_trace_content(ex->r, FCGI_TRACE_FROM, (fcgi_type)ex->reader.type,
                        content, ex->reader.content_len);
+    if (ex->reader.type == FCGI_STDOUT) {
+        ex->stdout_ended = 0; /* it was not the end */
+    }
     if (ex->reader.type == FCGI_STDERR) {
         fcgi_stderr_add(&ex->response->stderr_lines, content,
                         ex->reader.content_len);
@@ -465,6 +468,7 @@ static void take_records(fcgi_exchange *ex, const char *data, apr_size_t len)
             take_content(ex);
             break;
         case FCGI_EVENT_STREAM_END:
+            ex->stdout_ended |= ex->reader.type == FCGI_STDOUT;
             fcgi_trace_content(ex->r, FCGI_TRACE_FROM,
                                (fcgi_type)ex->reader.type, "", 0);
             break;
@@ -514,6 +518,24 @@ static void resume_client(fcgi_exchange *ex)
     }
 }
 
+/* The application closed the connection, without END_REQUEST. */
+static void take_close(fcgi_exchange *ex, apr_status_t rv)
+{
+    fcgi_outcome outcome;
+
+    if (!fcgi_response_is_whole(ex->response, ex->stdout_ended)) {
+        end(ex, FCGI_OUTCOME_BROKEN, APR_STATUS_IS_EOF(rv) ? APR_SUCCESS : rv,
+            "the application closed the connection before its answer was "
+            "complete");
+        return;
+    }
+    ex->unended = 1;
+    fcgi_backend_release(ex->backend, ex->conn, 0);
+    ex->conn = NULL;
+    outcome = fcgi_response_finish(ex->response, !ex->body_done);
+    end(ex, outcome, APR_SUCCESS, ex->response->why);
+}
+
 static void read_application(fcgi_exchange *ex)
 {
     apr_size_t size = ex->readable ? fcgi_outflow_room(ex->outflow) : 0;
@@ -530,9 +552,7 @@ static void read_application(fcgi_exchange *ex)
         ex->readable = 0;
     }
     else if (rv != APR_SUCCESS || !len) {
-        end(ex, FCGI_OUTCOME_BROKEN, APR_STATUS_IS_EOF(rv) ? APR_SUCCESS : rv,
-            "the application closed the connection before its answer was "
-            "complete");
+        take_close(ex, rv);
     }
     else {
         note_moved(ex);
@@ -695,6 +715,7 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
 {
     ex->conn = conn;
     ex->on_reused = conn->reused;
+    ex->stdout_ended = 0;
     ex->starts++;
     ap_log_rerror(APLOG_MARK, APLOG_TRACE8, 0, ex->r,
                   "to the application: FCGI_BEGIN_REQUEST, responder, "

@@ -59,10 +59,12 @@ typedef struct fcgi_exchange {
     int resent;          /* it broke once after it was accepted */
     int on_reused;       /* its connection carried another request before */
     int stray;           /* more came than its answer */
+    int unended;         /* it is whole, but there was no FCGI_END_REQUEST */
     uint32_t app_status; /* of FCGI_END_REQUEST */
 
     /* from the application */
     fcgi_reader reader;
+    int stdout_ended;   /* its last record was empty */
     apr_bucket *buffer; /* heap bucket that is read into; NULL: none yet */
 
     /* to the application */

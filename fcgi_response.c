@@ -426,6 +426,14 @@ static int end_flow(fcgi_response *response, int flush)
                : fcgi_outflow_end(response->flow, flush);
 }
 
+int fcgi_response_is_whole(const fcgi_response *response, int stdout_ended)
+{
+    apr_off_t whole = response->head.content_length;
+
+    return response->state != FCGI_RESPONSE_GATHERING
+           && (stdout_ended || (whole >= 0 && response->flow->total >= whole));
+}
+
 fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
 {
     apr_off_t whole = response->head.content_length;

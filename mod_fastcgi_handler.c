@@ -170,7 +170,7 @@ static void set_notes(const fcgi_exchange *ex, apr_interval_time_t took)
     if (ex->first_byte_at) {
         set_note(r, "fcgi-first-byte", ex->first_byte_at - ex->started);
     }
-    if (ex->result.outcome == FCGI_OUTCOME_DONE) {
+    if (ex->result.outcome == FCGI_OUTCOME_DONE && !ex->unended) {
         set_note(r, "fcgi-app-status", ex->app_status);
     }
 }
@@ -287,6 +287,13 @@ static int conclude_done(fcgi_exchange *ex, apr_interval_time_t took)
                       FCGI_LOGNO("12") "%s: the application ended with "
                                        "status %u",
                       response->backend, ex->app_status);
+    }
+    if (ex->unended) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      FCGI_LOGNO("34") "%s: the application closed the "
+                                       "connection without END_REQUEST; its "
+                                       "answer is whole",
+                      response->backend);
     }
     if (response->replaced.kind != FCGI_REPLACE_NOT) {
         return conclude_replaced(ex, took);

@@ -777,6 +777,7 @@ my %story = (
     status => sub { $_[0]->stdout("$TYPE\r\nx"); $_[0]->end(3) },
     file => sub { $_[0]->reply("X-Sendfile: /etc/none/a.pdf\r\n\r\n") },
     url => sub { $_[0]->reply("X-Accel-Redirect: http://x/a\r\n\r\n") },
+    noend => sub { $_[0]->stdout("$TYPE\r\nx"); $_[0]->stdout('') },
     oddlength => sub {
         $_[0]->reply("Content-Length: 2, 2\r\n$TYPE\r\nxx");
     },
@@ -932,6 +933,7 @@ EOC
     $get->('31', '/app/long', Range => 'bytes=99999-');
     $get->('25', "/app/$_") for qw(file url);
     $get->('33', '/app/oddlength');
+    $get->('34', '/app/noend');
     $get->('10', '/app/stderr');
     if ($php) {
         $get->('10', '/fpm/none.php');
