@@ -360,6 +360,7 @@ fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
         conn->used_at = fcgi_clock_now();
         conn->reused = conn->requests > 0;
         conn->requests++;
+        conn->request_id_before = conn->request_id;
         conn->request_id = conn->requests % 2 ? 1 : 2;
         conn->keep_asked =
             conn->owns_pool && fcgi_idle_is_on()

@@ -43,9 +43,10 @@ typedef struct fcgi_conn {
     int pressing;   /* its request is counted as one that waits; fcgi_line.h */
     int keep_asked; /* FCGI_KEEP_CONN goes out with the request */
     int reused;     /* it carried another request before */
-    apr_uint32_t requests; /* carried so far, with this one */
-    uint16_t request_id;   /* of this one, see fcgi_backend_acquire() */
-    fcgi_instant used_at;  /* when this request got it */
+    apr_uint32_t requests;      /* carried so far, with this one */
+    uint16_t request_id;        /* of this one, see fcgi_backend_acquire() */
+    uint16_t request_id_before; /* of the one before; 0: there was none */
+    fcgi_instant used_at;       /* when this request got it */
 
     /* while idle, with link */
     apr_pollfd_t watched;

@@ -94,7 +94,7 @@ static void end(fcgi_exchange *ex, fcgi_outcome outcome, apr_status_t rv,
     }
     else {
         result->phase =
-            ex->sent_at || ex->bytes_in ? FCGI_PHASE_HEADERS : FCGI_PHASE_SEND;
+            ex->sent_at || ex->heard ? FCGI_PHASE_HEADERS : FCGI_PHASE_SEND;
     }
 }
 
@@ -430,24 +430,58 @@ static void end_request(fcgi_exchange *ex, const char *data, apr_size_t len)
     end(ex, outcome, APR_SUCCESS, why);
 }
 
+/* A part of the answer is here, and nothing else is one: not STDERR, not an
+ * empty record, nor one of management or of another request. */
+static void note_answer(fcgi_exchange *ex)
+{
+    ex->stdout_ended = 0; /* it was not the end */
+    if (!ex->first_byte_at) {
+        ex->first_byte_at = ex->last_moved;
+        ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
+                      "%s: the answer begins, after %" APR_TIME_T_FMT " us",
+                      ex->backend->name, ex->first_byte_at - ex->started);
+    }
+}
+
 static void take_content(fcgi_exchange *ex)
 {
     const char *content = (const char *)ex->reader.content;
 
     fcgi_trace_content(ex->r, FCGI_TRACE_FROM, (fcgi_type)ex->reader.type,
                        content, ex->reader.content_len);
-    if (ex->reader.type == FCGI_STDOUT) {
-        ex->stdout_ended = 0; /* it was not the end */
-    }
     if (ex->reader.type == FCGI_STDERR) {
         fcgi_stderr_add(&ex->response->stderr_lines, content,
                         ex->reader.content_len);
+        return;
     }
-    else if (fcgi_response_stdout(ex->response, ex->buffer, content,
-                                  ex->reader.content_len)
-             != FCGI_OUTCOME_PENDING) {
+    note_answer(ex);
+    if (fcgi_response_stdout(ex->response, ex->buffer, content,
+                             ex->reader.content_len)
+        != FCGI_OUTCOME_PENDING) {
         end(ex, FCGI_OUTCOME_BAD_HEADERS, APR_SUCCESS, ex->response->why);
     }
+}
+
+/*
+ * STDOUT or END_REQUEST of another request. On a kept connection STDOUT may
+ * come late, for the request before, and does no harm. All else, on a
+ * connection that carries one request at a time, is the answer of an
+ * application that takes ours for another: it would be waited for in vain.
+ */
+static void take_foreign(fcgi_exchange *ex)
+{
+    const fcgi_reader *reader = &ex->reader;
+
+    if (reader->type == FCGI_STDOUT
+        && reader->foreign_id == ex->conn->request_id_before) {
+        return;
+    }
+    end(ex, FCGI_OUTCOME_MALFORMED, APR_SUCCESS,
+        apr_psprintf(ex->r->pool,
+                     "%s for request %d on a connection that has only "
+                     "request %d",
+                     fcgi_type_name((fcgi_type)reader->type),
+                     reader->foreign_id, ex->conn->request_id));
 }
 
 /* Takes len bytes of records at data, which lie in ex->buffer. */
@@ -474,6 +508,9 @@ static void take_records(fcgi_exchange *ex, const char *data, apr_size_t len)
             break;
         case FCGI_EVENT_END_REQUEST:
             end_request(ex, data, len);
+            break;
+        case FCGI_EVENT_FOREIGN:
+            take_foreign(ex);
             break;
         case FCGI_EVENT_BAD_VERSION:
             end(ex, FCGI_OUTCOME_MALFORMED, APR_SUCCESS,
@@ -557,13 +594,7 @@ static void read_application(fcgi_exchange *ex)
     else {
         note_moved(ex);
         ex->outflow->taken_at = ex->last_moved;
-        if (!ex->bytes_in) {
-            ex->first_byte_at = ex->last_moved;
-            ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
-                          "%s: the answer begins, after %" APR_TIME_T_FMT
-                          " us",
-                          ex->backend->name, ex->first_byte_at - ex->started);
-        }
+        ex->heard = 1;
         ex->bytes_in += (apr_off_t)len;
         fcgi_backend_unpress(ex->conn);
         ex->readable = len == size;
@@ -633,7 +664,7 @@ static void press(fcgi_exchange *ex)
 {
     fcgi_instant when = fcgi_backend_press_time(ex->conn);
 
-    if (!when || ex->bytes_in) {
+    if (!when || ex->heard) {
         return;
     }
     if (fcgi_clock_now() < when) {
@@ -663,7 +694,7 @@ static void wait_or_give_up(fcgi_exchange *ex)
     settle_client(ex);
     check_limit(ex, ex->last_moved, ex->terms.idle, "FcgiTimeout");
     blame_client(ex);
-    if (ex->sent_at && !ex->bytes_in) {
+    if (ex->sent_at && !ex->first_byte_at) {
         check_limit(ex, ex->sent_at, ex->terms.first_byte,
                     "FcgiFirstByteTimeout");
     }
@@ -716,6 +747,7 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
     ex->conn = conn;
     ex->on_reused = conn->reused;
     ex->stdout_ended = 0;
+    ex->heard = 0;
     ex->starts++;
     ap_log_rerror(APLOG_MARK, APLOG_TRACE8, 0, ex->r,
                   "to the application: FCGI_BEGIN_REQUEST, responder, "
@@ -773,7 +805,7 @@ int fcgi_exchange_may_retry(fcgi_exchange *ex)
     int is_streamed =
         ex->terms.stream_body && (ex->body_len || !ex->body_done);
 
-    if (ex->result.outcome != FCGI_OUTCOME_BROKEN || ex->bytes_in
+    if (ex->result.outcome != FCGI_OUTCOME_BROKEN || ex->first_byte_at
         || is_streamed) {
         return 0;
     }

@@ -64,6 +64,8 @@ typedef struct fcgi_exchange {
 
     /* from the application */
     fcgi_reader reader;
+    int heard;          /* something came on this connection, of whatever kind:
+                         * a worker is at it */
     int stdout_ended;   /* its last record was empty */
     apr_bucket *buffer; /* heap bucket that is read into; NULL: none yet */
 
@@ -95,8 +97,9 @@ typedef struct fcgi_exchange {
     fcgi_instant started; /* when the body was held */
     fcgi_instant last_moved;
     fcgi_instant sent_at;       /* the request's last byte left; 0: not yet */
-    fcgi_instant first_byte_at; /* of the answer; 0: not yet */
-    apr_off_t bytes_in;         /* from the application */
+    fcgi_instant first_byte_at; /* of STDOUT's content; 0: not yet */
+    apr_off_t bytes_in;         /* of all kinds, from the application, on all
+                         * connections */
 } fcgi_exchange;
 
 /* Makes an exchange for r that will ask backend. All lives in r->pool. */

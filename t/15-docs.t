@@ -777,6 +777,7 @@ my %story = (
     status => sub { $_[0]->stdout("$TYPE\r\nx"); $_[0]->end(3) },
     file => sub { $_[0]->reply("X-Sendfile: /etc/none/a.pdf\r\n\r\n") },
     url => sub { $_[0]->reply("X-Accel-Redirect: http://x/a\r\n\r\n") },
+    alien_id => sub { $_[0]{id}++; $_[0]->end },
     noend => sub { $_[0]->stdout("$TYPE\r\nx"); $_[0]->stdout('') },
     oddlength => sub {
         $_[0]->reply("Content-Length: 2, 2\r\n$TYPE\r\nxx");
@@ -916,7 +917,7 @@ EOC
     $get->('01', "/$_") for qw(shut inside refused missing unknown);
     $get->('02', '/app/silent');
     $get->('03', "/app/$_") for qw(dies short);
-    $get->('04', '/app/alien');
+    $get->('04', "/app/$_") for qw(alien alien_id);
     $get->('05', "/app/$_") for qw(nohead cuthead badhead bighead);
     $get->('06', '/app/overloaded');
     $get->('07', '/app/role');

@@ -50,6 +50,18 @@ my %break = (
         $_[0]->close;
     },
     'stderr' => sub { $_[0]->stderr("a word\n"); $_[0]->close },
+    'management' => sub {
+        $_[0]->send($_[0]->record(FCGI_GET_VALUES_RESULT, 0, 'x'));
+        $_[0]->close;
+    },
+    'foreign' => sub {
+        $_[0]->send($_[0]->record(FCGI_STDERR, 9, 'x'));
+        $_[0]->close;
+    },
+    'interim' => sub {
+        $_[0]->stdout("Status: 103\r\n\r\n");
+        $_[0]->close;
+    },
     'stdout' => sub { $_[0]->stdout('X-'); $_[0]->close },
 );
 
@@ -245,9 +257,18 @@ subtest 'FcgiRetry' => sub {
 };
 
 subtest 'not once the answer has begun' => sub {
-    for my $how (qw(byte header stderr stdout)) {
+    for my $how (qw(stdout interim)) {
         my $path = "/$how-once-begun";
         failed(ask('GET', $path), $path, 1);
+    }
+};
+
+subtest 'what is no answer begins none' => sub {
+    for my $how (qw(byte header stderr management foreign)) {
+        my $path = "/$how-once";
+        answered(ask('GET', $path), $path, 2, 'GET');
+        failed(ask('GET', "/$how-always"), "/$how-always", 2);
+        failed(ask('POST', "$path-post", $SMALL), "$path-post", 1);
     }
     like($httpd->error_log, qr/a word/, 'the word on stderr is in the log');
 };
