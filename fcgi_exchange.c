@@ -757,7 +757,8 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
     fcgi_reader_init(&ex->reader, conn->request_id);
     fcgi_writer_begin(&ex->writer, conn->request_id,
                       conn->keep_asked ? FCGI_KEEP_CONN : 0, params, len);
-    ex->last_moved = fcgi_clock_now();
+    ex->begun_at = fcgi_clock_now();
+    ex->last_moved = ex->begun_at;
     if (!ex->body_done) {
         send_continue(ex->r);
     }
@@ -797,6 +798,13 @@ static void start_over(fcgi_exchange *ex)
     ex->sent_at = 0;
 }
 
+static int died_young(const fcgi_exchange *ex)
+{
+    fcgi_instant since = ex->sent_at ? ex->sent_at : ex->begun_at;
+
+    return fcgi_clock_now() - since < ex->terms.retry;
+}
+
 int fcgi_exchange_may_retry(fcgi_exchange *ex)
 {
     int is_safe = ex->r->method_number == M_GET /* and HEAD */
@@ -810,7 +818,7 @@ int fcgi_exchange_may_retry(fcgi_exchange *ex)
         return 0;
     }
     if (!ex->on_reused || ex->writer.sent) {
-        if (!is_safe || !ex->terms.retry || ex->resent) {
+        if (!is_safe || ex->resent || !died_young(ex)) {
             return 0;
         }
         ex->resent = 1;

@@ -36,7 +36,8 @@ typedef struct fcgi_terms {
     fcgi_flush flush;               /* when the client gets what there is */
     apr_size_t max_header_size;     /* of the answer, in bytes */
     fcgi_spool_limits spool;        /* of the body held, and of the answer */
-    int retry;                      /* a safe request may be sent once more */
+    apr_interval_time_t retry;      /* since a safe request was sent; if its
+                                     * worker dies later it is not sent again */
 } fcgi_terms;
 
 /* What a pending exchange waits for, beside its wake_at. */
@@ -93,8 +94,9 @@ typedef struct fcgi_exchange {
     fcgi_instant wake_at; /* when to step at the latest; 0: never */
 
     /* progress */
-    int moved;            /* in this round of a step */
-    fcgi_instant started; /* when the body was held */
+    int moved;             /* in this round of a step */
+    fcgi_instant started;  /* when the body was held */
+    fcgi_instant begun_at; /* on this connection */
     fcgi_instant last_moved;
     fcgi_instant sent_at;       /* the request's last byte left; 0: not yet */
     fcgi_instant first_byte_at; /* of STDOUT's content; 0: not yet */
@@ -134,7 +136,8 @@ fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex);
 /*
  * True if the application died before a byte of its answer, and the request
  * can be sent again on a new connection without doing anything twice: once if
- * its method is safe (RFC 9110, 9.2.1); any, if the connection had been used
+ * its method is safe (RFC 9110, 9.2.1) and it died young, for what ran long
+ * before it was killed would only run long again; any, if the connection had been used
  * before and took not one byte of it. The exchange is pending again then.
  * Streamed bodies are not sent again.
  */
