@@ -18,7 +18,8 @@
 #include "fcgi_param.h"
 #include "fcgi_stderr.h"
 
-#define UNSET (-1)
+#define UNSET         (-1)
+#define DEFAULT_RETRY APR_USEC_PER_SEC
 
 static const fcgi_dir_config defaults = {
     .connect_timeout = APR_USEC_PER_SEC * 5,
@@ -32,7 +33,7 @@ static const fcgi_dir_config defaults = {
     .buffer_max = 1024 * 1024 * 1024,
     .buffer_dir = NULL,
     .flush = FCGI_FLUSH_AUTO,
-    .retry = 1,
+    .retry = DEFAULT_RETRY,
     .script = FCGI_SCRIPT_AUTO,
     .error_override = 0,
     .document_root = "",
@@ -265,9 +266,6 @@ static const choice flush_choice = { APR_OFFSETOF(fcgi_dir_config, flush),
 static const choice script_choice = { APR_OFFSETOF(fcgi_dir_config, script),
                                       { "Auto", "File", "Virtual", NULL },
                                       "Auto, File or Virtual" };
-static const choice retry_choice = { APR_OFFSETOF(fcgi_dir_config, retry),
-                                     { "Off", "Safe", NULL, NULL },
-                                     "Safe or Off" };
 
 static const char *set_choice(cmd_parms *cmd, void *conf, const char *arg)
 {
@@ -283,6 +281,24 @@ static const char *set_choice(cmd_parms *cmd, void *conf, const char *arg)
     }
     *(int *)(void *)((char *)conf + among->field) = i;
     return NULL;
+}
+
+/* Safe, or with a time, or Off. */
+static const char *set_retry(cmd_parms *cmd, void *conf, const char *what,
+                             const char *within)
+{
+    apr_interval_time_t *field = field_at(conf, cmd);
+
+    if (!strcasecmp(what, "off")) {
+        *field = 0;
+        return within ? "FcgiRetry: Off stands alone" : NULL;
+    }
+    if (strcasecmp(what, "safe")) {
+        return apr_psprintf(cmd->pool, "%s: '%s' is not Safe or Off",
+                            cmd->cmd->name, what);
+    }
+    *field = DEFAULT_RETRY;
+    return within ? set_limit(cmd, conf, within) : NULL;
 }
 
 /* Sets what .htaccess files may name, in place of what the enclosing section
@@ -447,10 +463,11 @@ const command_rec fcgi_config_commands[] = {
                       "[name] address [key=value...]: an application, and "
                       "how many connections it gets (max, queue, "
                       "queue-timeout, keepalive, idle, requests, ttl)"),
-    AP_INIT_TAKE1("FcgiRetry", set_choice, CHOICE(retry_choice),
-                  IN_SERVER_AND_SECTIONS,
-                  "Safe: a request of a safe method is sent once more when "
-                  "the application dies before its answer (default); Off"),
+    AP_INIT_TAKE12("FcgiRetry", set_retry, FIELD(retry),
+                   IN_SERVER_AND_SECTIONS,
+                   "Safe [time]: a request of a safe method is sent once more "
+                   "when the application dies before its answer and within "
+                   "that time (default Safe 1s); Off"),
     AP_INIT_TAKE1("FcgiConnectTimeout", set_limit, FIELD(connect_timeout),
                   IN_SERVER_AND_SECTIONS,
                   "how long to try to get a connection (default 5s)"),

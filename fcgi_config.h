@@ -38,7 +38,9 @@ typedef struct fcgi_dir_config {
     apr_off_t buffer_max;                      /* bytes held at all */
     const char *buffer_dir;                    /* NULL: unset, the system's */
     int flush;                                 /* an fcgi_flush */
-    int retry;                                 /* 1: Safe, 0: Off */
+    apr_interval_time_t retry;                 /* up to which a worker died
+                                                * young, and a safe request is
+                                                * sent again */
     int script;                                /* an fcgi_script, */
     const struct fcgi_dir_config *says_script; /* of this section; NULL: of
                                                 * these settings, if set */

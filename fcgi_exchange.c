@@ -95,7 +95,7 @@ static void end(fcgi_exchange *ex, fcgi_outcome outcome, apr_status_t rv,
     }
     else {
         result->phase =
-            ex->sent_at || ex->bytes_in ? FCGI_PHASE_HEADERS : FCGI_PHASE_SEND;
+            ex->sent_at || ex->heard ? FCGI_PHASE_HEADERS : FCGI_PHASE_SEND;
     }
 }
 
@@ -435,6 +435,19 @@ static void end_request(fcgi_exchange *ex, const char *data, apr_size_t len)
     end(ex, outcome, ex->outflow->outlet.rv, why);
 }
 
+/* A part of the answer is here, and nothing else is one: not STDERR, not an
+ * empty record, nor one of management or of another request. */
+static void note_answer(fcgi_exchange *ex)
+{
+    ex->stdout_ended = 0; /* it was not the end */
+    if (!ex->first_byte_at) {
+        ex->first_byte_at = ex->last_moved;
+        ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
+                      "%s: the answer begins, after %" APR_TIME_T_FMT " us",
+                      ex->backend->name, ex->first_byte_at - ex->started);
+    }
+}
+
 static void take_content(fcgi_exchange *ex)
 {
     const char *content = (const char *)ex->reader.content;
@@ -444,12 +457,43 @@ static void take_content(fcgi_exchange *ex)
     if (ex->reader.type == FCGI_STDERR) {
         fcgi_stderr_add(&ex->response->stderr_lines, content,
                         ex->reader.content_len);
+        return;
     }
-    else if (fcgi_response_stdout(ex->response, ex->buffer, content,
-                                  ex->reader.content_len)
-             != FCGI_OUTCOME_PENDING) {
+    note_answer(ex);
+    if (fcgi_response_stdout(ex->response, ex->buffer, content,
+                             ex->reader.content_len)
+        != FCGI_OUTCOME_PENDING) {
         end(ex, FCGI_OUTCOME_BAD_HEADERS, APR_SUCCESS, ex->response->why);
     }
+}
+
+/* True if the connection carried a request of that id before this one; ids go
+ * up, and begin again. */
+static int carried_before(const fcgi_conn *conn, uint16_t id)
+{
+    return id < conn->request_id || conn->requests > 0xffff;
+}
+
+/*
+ * STDOUT or END_REQUEST of another request. On a kept connection STDOUT may
+ * come late, for a request before, and does no harm. All else, on a
+ * connection that carries one request at a time, is the answer of an
+ * application that takes ours for another: it would be waited for in vain.
+ */
+static void take_foreign(fcgi_exchange *ex)
+{
+    const fcgi_reader *reader = &ex->reader;
+
+    if (reader->type == FCGI_STDOUT
+        && carried_before(ex->conn, reader->foreign_id)) {
+        return;
+    }
+    end(ex, FCGI_OUTCOME_MALFORMED, APR_SUCCESS,
+        apr_psprintf(ex->r->pool,
+                     "%s for request %d on a connection that has only "
+                     "request %d",
+                     fcgi_type_name((fcgi_type)reader->type),
+                     reader->foreign_id, ex->conn->request_id));
 }
 
 /* Takes len bytes of records at data, which lie in ex->buffer. */
@@ -470,11 +514,15 @@ static void take_records(fcgi_exchange *ex, const char *data, apr_size_t len)
             take_content(ex);
             break;
         case FCGI_EVENT_STREAM_END:
+            ex->stdout_ended |= ex->reader.type == FCGI_STDOUT;
             fcgi_trace_content(ex->r, FCGI_TRACE_FROM,
                                (fcgi_type)ex->reader.type, "", 0);
             break;
         case FCGI_EVENT_END_REQUEST:
             end_request(ex, data, len);
+            break;
+        case FCGI_EVENT_FOREIGN:
+            take_foreign(ex);
             break;
         case FCGI_EVENT_BAD_VERSION:
             end(ex, FCGI_OUTCOME_MALFORMED, APR_SUCCESS,
@@ -519,6 +567,24 @@ static void resume_client(fcgi_exchange *ex)
     }
 }
 
+/* The application closed the connection, without END_REQUEST. */
+static void take_close(fcgi_exchange *ex, apr_status_t rv)
+{
+    fcgi_outcome outcome;
+
+    if (!fcgi_response_is_whole(ex->response, ex->stdout_ended)) {
+        end(ex, FCGI_OUTCOME_BROKEN, APR_STATUS_IS_EOF(rv) ? APR_SUCCESS : rv,
+            "the application closed the connection before its answer was "
+            "complete");
+        return;
+    }
+    ex->unended = 1;
+    fcgi_backend_release(ex->backend, ex->conn, 0);
+    ex->conn = NULL;
+    outcome = fcgi_response_finish(ex->response, !ex->body_done);
+    end(ex, outcome, APR_SUCCESS, ex->response->why);
+}
+
 static void read_application(fcgi_exchange *ex)
 {
     apr_size_t size = ex->readable ? fcgi_outflow_room(ex->outflow) : 0;
@@ -535,20 +601,12 @@ static void read_application(fcgi_exchange *ex)
         ex->readable = 0;
     }
     else if (rv != APR_SUCCESS || !len) {
-        end(ex, FCGI_OUTCOME_BROKEN, APR_STATUS_IS_EOF(rv) ? APR_SUCCESS : rv,
-            "the application closed the connection before its answer was "
-            "complete");
+        take_close(ex, rv);
     }
     else {
         note_moved(ex);
         ex->outflow->taken_at = ex->last_moved;
-        if (!ex->bytes_in) {
-            ex->first_byte_at = ex->last_moved;
-            ap_log_rerror(APLOG_MARK, APLOG_TRACE4, 0, ex->r,
-                          "%s: the answer begins, after %" APR_TIME_T_FMT
-                          " us",
-                          ex->backend->name, ex->first_byte_at - ex->started);
-        }
+        ex->heard = 1;
         ex->bytes_in += (apr_off_t)len;
         fcgi_backend_unpress(ex->conn);
         ex->readable = len == size;
@@ -618,7 +676,7 @@ static void press(fcgi_exchange *ex)
 {
     fcgi_instant when = fcgi_backend_press_time(ex->conn);
 
-    if (!when || ex->bytes_in) {
+    if (!when || ex->heard) {
         return;
     }
     if (fcgi_clock_now() < when) {
@@ -648,7 +706,7 @@ static void wait_or_give_up(fcgi_exchange *ex)
     settle_client(ex);
     check_limit(ex, ex->last_moved, ex->terms.idle, "FcgiTimeout");
     blame_client(ex);
-    if (ex->sent_at && !ex->bytes_in) {
+    if (ex->sent_at && !ex->first_byte_at) {
         check_limit(ex, ex->sent_at, ex->terms.first_byte,
                     "FcgiFirstByteTimeout");
     }
@@ -700,6 +758,8 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
 {
     ex->conn = conn;
     ex->on_reused = conn->reused;
+    ex->stdout_ended = 0;
+    ex->heard = 0;
     ex->starts++;
     ap_log_rerror(APLOG_MARK, APLOG_TRACE8, 0, ex->r,
                   "to the application: FCGI_BEGIN_REQUEST, responder, "
@@ -709,7 +769,8 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn,
     fcgi_reader_init(&ex->reader, conn->request_id);
     fcgi_writer_begin(&ex->writer, conn->request_id,
                       conn->keep_asked ? FCGI_KEEP_CONN : 0, params, len);
-    ex->last_moved = fcgi_clock_now();
+    ex->begun_at = fcgi_clock_now();
+    ex->last_moved = ex->begun_at;
     if (!ex->body_done) {
         send_continue(ex->r);
     }
@@ -749,6 +810,13 @@ static void start_over(fcgi_exchange *ex)
     ex->sent_at = 0;
 }
 
+static int died_young(const fcgi_exchange *ex)
+{
+    fcgi_instant since = ex->sent_at ? ex->sent_at : ex->begun_at;
+
+    return fcgi_clock_now() - since < ex->terms.retry;
+}
+
 int fcgi_exchange_may_retry(fcgi_exchange *ex)
 {
     int is_safe = ex->r->method_number == M_GET /* and HEAD */
@@ -757,12 +825,12 @@ int fcgi_exchange_may_retry(fcgi_exchange *ex)
     int is_streamed =
         ex->terms.stream_body && (ex->body_len || !ex->body_done);
 
-    if (ex->result.outcome != FCGI_OUTCOME_BROKEN || ex->bytes_in
+    if (ex->result.outcome != FCGI_OUTCOME_BROKEN || ex->first_byte_at
         || is_streamed) {
         return 0;
     }
     if (!ex->on_reused || ex->writer.sent) {
-        if (!is_safe || !ex->terms.retry || ex->resent) {
+        if (!is_safe || ex->resent || !died_young(ex)) {
             return 0;
         }
         ex->resent = 1;

@@ -36,7 +36,8 @@ typedef struct fcgi_terms {
     fcgi_flush flush;               /* when the client gets what there is */
     apr_size_t max_header_size;     /* of the answer, in bytes */
     fcgi_spool_limits spool;        /* of the body held, and of the answer */
-    int retry;                      /* a safe request may be sent once more */
+    apr_interval_time_t retry;      /* since a safe request was sent; if its
+                                     * worker dies later it is not sent again */
 } fcgi_terms;
 
 /* What a pending exchange waits for, beside its wake_at. */
@@ -59,10 +60,14 @@ typedef struct fcgi_exchange {
     int resent;          /* it broke once after it was accepted */
     int on_reused;       /* its connection carried another request before */
     int stray;           /* more came than its answer */
+    int unended;         /* it is whole, but there was no FCGI_END_REQUEST */
     uint32_t app_status; /* of FCGI_END_REQUEST */
 
     /* from the application */
     fcgi_reader reader;
+    int heard;          /* something came on this connection, of whatever kind:
+                         * a worker is at it */
+    int stdout_ended;   /* its last record was empty */
     apr_bucket *buffer; /* heap bucket that is read into; NULL: none yet */
 
     /* to the application */
@@ -89,12 +94,14 @@ typedef struct fcgi_exchange {
     fcgi_instant wake_at; /* when to step at the latest; 0: never */
 
     /* progress */
-    int moved;            /* in this round of a step */
-    fcgi_instant started; /* when the body was held */
+    int moved;             /* in this round of a step */
+    fcgi_instant started;  /* when the body was held */
+    fcgi_instant begun_at; /* on this connection */
     fcgi_instant last_moved;
     fcgi_instant sent_at;       /* the request's last byte left; 0: not yet */
-    fcgi_instant first_byte_at; /* of the answer; 0: not yet */
-    apr_off_t bytes_in;         /* from the application */
+    fcgi_instant first_byte_at; /* of STDOUT's content; 0: not yet */
+    apr_off_t bytes_in;         /* of all kinds, from the application, on all
+                         * connections */
 } fcgi_exchange;
 
 /* Makes an exchange for r that will ask backend. All lives in r->pool. */
@@ -129,7 +136,8 @@ fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex);
 /*
  * True if the application died before a byte of its answer, and the request
  * can be sent again on a new connection without doing anything twice: once if
- * its method is safe (RFC 9110, 9.2.1); any, if the connection had been used
+ * its method is safe (RFC 9110, 9.2.1) and it died young, for what ran long
+ * before it was killed would only run long again; any, if the connection had been used
  * before and took not one byte of it. The exchange is pending again then.
  * Streamed bodies are not sent again.
  */

@@ -91,33 +91,38 @@ static int append(fcgi_head *head, const char *data, apr_size_t len)
     return 1;
 }
 
-/* Status: three digits from 100 to 599, then nothing or a reason (RFC 3875,
- * 6.3.3). */
+/* Status: three digits from 100 on, but not four, and then perhaps a reason
+ * (RFC 3875, 6.3.3), which some write without the blank. */
 static int parse_status(fcgi_head *head, const char *value)
 {
-    apr_size_t len = strlen(value);
+    const char *text;
 
-    if (len < 3 || !apr_isdigit(value[0]) || !apr_isdigit(value[1])
-        || !apr_isdigit(value[2]) || (len > 3 && value[3] != ' ')) {
+    if (!apr_isdigit(value[0]) || !apr_isdigit(value[1])
+        || !apr_isdigit(value[2]) || apr_isdigit(value[3])) {
         return 0;
     }
     head->status =
         (value[0] - '0') * 100 + (value[1] - '0') * 10 + (value[2] - '0');
-    head->reason = len > 4 ? value : NULL;
-    return head->status >= 100 && head->status <= 599;
+    text = value + 3 + strspn(value + 3, " \t");
+    head->reason =
+        *text ? apr_psprintf(head->pool, "%d %s", head->status, text) : NULL;
+    return head->status >= 100;
 }
 
 /* Content-Length: digits; a second one must say the same (RFC 9110, 8.6). */
-static int parse_length(fcgi_head *head, const char *value)
+static void parse_length(fcgi_head *head, const char *value)
 {
     apr_off_t len;
 
+    if (head->bad_length) {
+        return;
+    }
     if (!ap_parse_strict_length(&len, value)
         || (head->content_length >= 0 && head->content_length != len)) {
-        return 0;
+        head->bad_length = value;
+        len = -1;
     }
     head->content_length = len;
-    return 1;
 }
 
 static void trim_end(char *text)
@@ -169,10 +174,8 @@ static const char *parse_line(fcgi_head *head, char *line)
                    : apr_psprintf(pool, "an invalid Status: '%.80s'", value);
     }
     if (!ap_cstr_casecmp(line, "Content-Length")) {
-        return parse_length(head, value)
-                   ? NULL
-                   : apr_psprintf(pool, "an invalid Content-Length: '%.80s'",
-                                  value);
+        parse_length(head, value);
+        return NULL;
     }
     if (fcgi_head_is_single(line)) {
         apr_table_unset(head->fields, line);
@@ -192,6 +195,7 @@ static const char *parse(fcgi_head *head)
     head->status = 0;
     head->reason = NULL;
     head->content_length = -1;
+    head->bad_length = NULL;
     if (memchr(line, '\0', head->len)) {
         return "a NUL byte in the header block";
     }
@@ -207,10 +211,6 @@ static const char *parse(fcgi_head *head)
             problem = parse_line(head, line);
         }
         line = next;
-    }
-    if (!problem && apr_is_empty_table(head->fields) && !head->status
-        && head->content_length < 0) {
-        problem = "no header at all";
     }
     return problem;
 }

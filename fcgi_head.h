@@ -32,9 +32,11 @@ typedef struct fcgi_head {
 
     /* parsed; all lives until the next block */
     apr_table_t *fields;      /* all but Status and Content-Length */
-    int status;               /* 100 to 599; 0: none was sent */
+    int status;               /* 100 to 999; 0: none was sent */
     const char *reason;       /* "NNN text"; NULL: no text was sent */
-    apr_off_t content_length; /* -1: none was sent */
+    apr_off_t content_length; /* -1: none was sent that counts */
+    const char *bad_length;   /* the value for which Content-Length does not
+                               * count; NULL: there is none */
 
     const char *why; /* FCGI_HEAD_BAD: a phrase for the log, in pool */
 } fcgi_head;
@@ -45,9 +47,10 @@ void fcgi_head_init(fcgi_head *head, apr_pool_t *pool, apr_size_t max);
 /*
  * Takes bytes of the block from the len bytes at data: up to its end, or all;
  * *taken says how many. Lines end with LF or CRLF. A block is bad if it is
- * larger than max, empty, or has a NUL, a control character, a line that is
- * no field, an invalid name, Status or Content-Length, or two Content-Length
- * that differ.
+ * larger than max, or has a NUL, a control character, a line that is no field,
+ * an invalid name or Status. An empty one is whole. A Content-Length that
+ * cannot be read, or contradicts another, does not count: FastCGI says where
+ * an answer ends.
  */
 fcgi_head_state fcgi_head_add(fcgi_head *head, const char *data,
                               apr_size_t len, apr_size_t *taken);

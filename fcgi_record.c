@@ -103,6 +103,16 @@ static fcgi_event ignore_record(fcgi_reader *reader, uint32_t *counter)
     return FCGI_EVENT_MORE;
 }
 
+/* Somebody else's answer begins, or ends, where there may be nobody else. */
+static fcgi_event skip_foreign(fcgi_reader *reader, uint32_t id)
+{
+    ignore_record(reader, &reader->foreign_records);
+    reader->foreign_id = (uint16_t)id;
+    return reader->type == FCGI_STDOUT || reader->type == FCGI_END_REQUEST
+               ? FCGI_EVENT_FOREIGN
+               : FCGI_EVENT_MORE;
+}
+
 /* The header is complete: decides what becomes of the record. */
 static fcgi_event begin_record(fcgi_reader *reader)
 {
@@ -113,7 +123,7 @@ static fcgi_event begin_record(fcgi_reader *reader)
     reader->padding_left = reader->header[6];
 
     if (id != 0 && id != reader->request_id) {
-        return ignore_record(reader, &reader->foreign_records);
+        return skip_foreign(reader, id);
     }
     if (id != 0 && reader->type == FCGI_END_REQUEST) {
         return begin_end_request(reader);

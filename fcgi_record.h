@@ -68,6 +68,8 @@ typedef enum {
     FCGI_EVENT_STREAM_END,  /* a record of our id with empty content: the end
                              * of that stream (3.3); see type */
     FCGI_EVENT_END_REQUEST, /* app_status and protocol_status are valid */
+    FCGI_EVENT_FOREIGN,     /* STDOUT or END_REQUEST of another id begins, and
+                             * is skipped; see type and foreign_id */
     FCGI_EVENT_BAD_VERSION, /* the version byte of any record, whatever its id,
                              * is not 1; see bad_version; final */
     FCGI_EVENT_BAD_LENGTH   /* END_REQUEST with less than 8 bytes of content;
@@ -85,8 +87,9 @@ typedef struct fcgi_reader {
 
     /* the current record */
     uint8_t type;            /* STDOUT, STDERR or END_REQUEST: the record of a
-                              * CONTENT, STREAM_END, END_REQUEST or
+                              * CONTENT, STREAM_END, END_REQUEST, FOREIGN or
                               * BAD_LENGTH event */
+    uint16_t foreign_id;     /* FCGI_EVENT_FOREIGN */
     const uint8_t *content;  /* FCGI_EVENT_CONTENT: points into the slice */
     size_t content_len;      /* FCGI_EVENT_CONTENT: bytes at content, > 0 */
     uint32_t app_status;     /* FCGI_EVENT_END_REQUEST */
@@ -119,9 +122,10 @@ void fcgi_reader_init(fcgi_reader *reader, uint16_t request_id);
  * that event again. A wrong version byte is the last byte consumed. data may
  * be NULL when len is 0.
  *
- * Only STDOUT, STDERR and END_REQUEST of our id give events. Other types,
- * management records (id 0) and foreign ids are skipped whole and counted
- * (3.3: "ignore"; 4.2 unknown types). END_REQUEST is reported as soon as its
+ * Only STDOUT, STDERR and END_REQUEST of our id give events, and STDOUT and
+ * END_REQUEST of foreign ids, at their header. Other types, management records
+ * (id 0) and all records of foreign ids are skipped whole and counted (3.3:
+ * "ignore"; 4.2 unknown types). END_REQUEST is reported as soon as its
  * eight bytes are here, before its padding: the request ends at once
  * (5.5). Bytes after it can be read on.
  */

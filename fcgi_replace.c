@@ -76,14 +76,33 @@ static int is_error_page(const request_rec *r)
     return r->prev && ap_is_HTTP_ERROR(r->prev->status);
 }
 
+/* A file comes in place of the body: what was said of that, and that it was a
+ * part, does not hold any more. */
+static void forget_body(fcgi_head *head)
+{
+    static const char *const names[] = { "Content-Encoding", "Content-Range",
+                                         "Content-MD5",      "Digest",
+                                         "Repr-Digest",      "Content-Digest",
+                                         "Accept-Ranges",    NULL };
+    int i;
+
+    for (i = 0; names[i]; i++) {
+        apr_table_unset(head->fields, names[i]);
+    }
+    head->content_length = -1;
+    if (head->status == HTTP_PARTIAL_CONTENT) {
+        head->status = HTTP_OK;
+        head->reason = NULL;
+    }
+}
+
 /* X-Sendfile and X-Accel-Redirect, which the client must not see. */
-static fcgi_replacement decide_file(const request_rec *r,
-                                    const fcgi_dir_config *conf,
+static fcgi_replacement decide_file(const fcgi_dir_config *conf,
                                     fcgi_head *head)
 {
     const char *file = apr_table_get(head->fields, "X-Sendfile");
     const char *url = apr_table_get(head->fields, "X-Accel-Redirect");
-    fcgi_replacement result = { FCGI_REPLACE_NOT, NULL, r->status };
+    fcgi_replacement result = { FCGI_REPLACE_NOT, NULL, 0 };
 
     if (!conf->sendfile || !conf->sendfile->nelts) {
         return result;
@@ -93,9 +112,9 @@ static fcgi_replacement decide_file(const request_rec *r,
     if (file) {
         result.kind = FCGI_REPLACE_FILE;
         result.target = file;
-        head->content_length = -1; /* of the body that is dropped */
+        forget_body(head);
     }
-    else if (url && url[0] == '/') {
+    else if (url) {
         result.kind = FCGI_REPLACE_URL;
         result.target = url;
     }
@@ -105,7 +124,7 @@ static fcgi_replacement decide_file(const request_rec *r,
 fcgi_replacement fcgi_replace_decide(request_rec *r, fcgi_head *head)
 {
     const fcgi_dir_config *conf = fcgi_config_settings(r);
-    fcgi_replacement result = decide_file(r, conf, head);
+    fcgi_replacement result = decide_file(conf, head);
 
     if (result.kind == FCGI_REPLACE_NOT) {
         result = decide_location(head);
@@ -144,29 +163,26 @@ static int redirect(request_rec *r, const char *path)
     return OK;
 }
 
+static int keep_field(void *fields, const char *name, const char *value)
+{
+    apr_table_addn(fields, name, value);
+    return 1;
+}
+
 /* Fields of the application's that hold for the other answer, too. */
-static void keep_fields(request_rec *r, const char *const *names)
+static void keep_fields(request_rec *r, const apr_table_t *fields,
+                        const char *const *names)
 {
     for (; *names; names++) {
-        const apr_array_header_t *fields = apr_table_elts(r->headers_out);
-        const apr_table_entry_t *field =
-            (const apr_table_entry_t *)fields->elts;
-        int i;
-
-        for (i = 0; i < fields->nelts; i++, field++) {
-            if (!ap_cstr_casecmp(field->key, *names)) {
-                apr_table_addn(r->err_headers_out, field->key, field->val);
-            }
-        }
+        apr_table_do(keep_field, r->err_headers_out, fields, *names, NULL);
     }
-    apr_table_clear(r->headers_out);
 }
 
 /* The methods of the application's Allow field, for httpd's own, which its
  * own pages have; other pages get the application's. */
-static void keep_allow(request_rec *r)
+static void keep_allow(request_rec *r, const apr_table_t *fields)
 {
-    const char *allow = apr_table_get(r->headers_out, "Allow");
+    const char *allow = apr_table_get(fields, "Allow");
     char *method, *last;
 
     if (!allow) {
@@ -190,12 +206,32 @@ static int is_below(apr_pool_t *pool, const char *path, const char *folder)
            && (path[len] == '/' || !strcmp(real, "/"));
 }
 
-/* The file that path means, with all links followed; NULL if there is none,
- * or if it lies in no folder that FcgiSendfile names. */
-static const char *find_file(request_rec *r, const char *path)
+/* What path is called from the root on: a relative one is below the script's
+ * folder. NULL if it is not. */
+static const char *make_absolute(request_rec *r, const char *path)
+{
+    char *absolute;
+
+    if (path[0] == '/') {
+        return path;
+    }
+    if (!r->filename || r->filename[0] != '/'
+        || apr_filepath_merge(&absolute,
+                              ap_make_dirstr_parent(r->pool, r->filename),
+                              path, APR_FILEPATH_SECUREROOT, r->pool)
+               != APR_SUCCESS) {
+        return NULL;
+    }
+    return absolute;
+}
+
+/* The file at path, with all links followed; NULL if there is none, or if it
+ * lies in no folder that FcgiSendfile names. */
+static const char *find_at(request_rec *r, const char *path)
 {
     const apr_array_header_t *folders = fcgi_config_settings(r)->sendfile;
-    const char *real = path[0] == '/' ? fcgi_path_real(r->pool, path) : NULL;
+    const char *absolute = make_absolute(r, path);
+    const char *real = absolute ? fcgi_path_real(r->pool, absolute) : NULL;
     int i;
 
     for (i = 0; real && i < folders->nelts; i++) {
@@ -204,6 +240,19 @@ static const char *find_file(request_rec *r, const char *path)
         }
     }
     return NULL;
+}
+
+/* The file that name means as it is, or as a URL would have it: applications
+ * written for mod_xsendfile encode it. NULL as find_at(). */
+static const char *find_file(request_rec *r, const char *name)
+{
+    const char *path = find_at(r, name);
+    char *decoded = apr_pstrdup(r->pool, name);
+
+    if (!path && strchr(name, '%') && ap_unescape_url(decoded) == OK) {
+        path = find_at(r, decoded);
+    }
+    return path;
 }
 
 /* Opens a regular file; *info is what it is. The owner of the folder may put
@@ -272,9 +321,6 @@ static int send_file(fcgi_outlet *outlet, const fcgi_replacement *replacement,
                                        "no regular file that can be read "
                                        "below a folder of FcgiSendfile",
                       backend, asked);
-        r->status = replacement->status; /* that of an error page stays */
-        r->status_line = NULL;
-        apr_table_clear(r->headers_out);
         return HTTP_NOT_FOUND;
     }
     set_file_fields(r, &info);
@@ -301,28 +347,41 @@ static int send_file(fcgi_outlet *outlet, const fcgi_replacement *replacement,
     return fcgi_outlet_give(outlet) ? OK : AP_FILTER_ERROR;
 }
 
+/* X-Accel-Redirect: as RFC 3875, 6.2.2, keeping some fields. */
+static int send_url(request_rec *r, const fcgi_replacement *replacement,
+                    const apr_table_t *fields, const char *backend)
+{
+    static const char *const kept[] = { "Set-Cookie", "Cache-Control",
+                                        "Expires", "Content-Disposition",
+                                        NULL };
+
+    if (replacement->target[0] != '/') {
+        ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
+                      FCGI_LOGNO("25") "%s: X-Accel-Redirect names '%s', "
+                                       "which is no path of this server",
+                      backend, replacement->target);
+        return HTTP_NOT_FOUND;
+    }
+    keep_fields(r, fields, kept);
+    return redirect(r, replacement->target);
+}
+
 int fcgi_replace_perform(fcgi_outlet *outlet,
                          const fcgi_replacement *replacement,
-                         const char *backend)
+                         const apr_table_t *fields, const char *backend)
 {
     request_rec *r = outlet->r;
     static const char *const of_page[] = { "WWW-Authenticate", "Retry-After",
                                            "Allow", "Set-Cookie", NULL };
-    static const char *const of_url[] = { "Set-Cookie", "Cache-Control",
-                                          "Expires", "Content-Disposition",
-                                          NULL };
 
     switch (replacement->kind) {
     case FCGI_REPLACE_LOCAL:
         return redirect(r, replacement->target);
     case FCGI_REPLACE_URL:
-        keep_fields(r, of_url);
-        r->status = replacement->status;
-        r->status_line = NULL;
-        return redirect(r, replacement->target);
+        return send_url(r, replacement, fields, backend);
     case FCGI_REPLACE_ERROR_PAGE:
-        keep_allow(r);
-        keep_fields(r, of_page);
+        keep_allow(r, fields);
+        keep_fields(r, fields, of_page);
         return replacement->status;
     case FCGI_REPLACE_FILE:
         return send_file(outlet, replacement, backend);

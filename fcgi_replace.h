@@ -25,9 +25,9 @@ typedef enum {
 
 typedef struct fcgi_replacement {
     fcgi_replace_kind kind;
-    const char *target; /* LOCAL, URL: a URL path; FILE: an absolute path */
-    int status;         /* ERROR_PAGE: the application's; URL, FILE: what it
-                         * was before the application spoke */
+    const char *target; /* LOCAL: a URL path; URL, FILE: what is to be one, or
+                         * a file's path */
+    int status;         /* ERROR_PAGE: the application's */
 } fcgi_replacement;
 
 /*
@@ -38,11 +38,15 @@ typedef struct fcgi_replacement {
  */
 fcgi_replacement fcgi_replace_decide(request_rec *r, fcgi_head *head);
 
-/* Gives the other answer; returns what the handler is to return, but look at
- * the outlet's state: a file may not be given whole. backend names the
- * application in log lines. */
+/*
+ * Gives the other answer, with those of the application's fields that hold
+ * for it, too; for FILE all of them are set in the request already, and to be
+ * taken back if this returns an error. Returns what the handler is to return,
+ * but look at the outlet's state: a file may not be given whole. backend
+ * names the application in log lines.
+ */
 int fcgi_replace_perform(fcgi_outlet *outlet,
                          const fcgi_replacement *replacement,
-                         const char *backend);
+                         const apr_table_t *fields, const char *backend);
 
 #endif

@@ -64,20 +64,46 @@ static int is_hop_by_hop(const char *name)
     return 0;
 }
 
-static int set_field(void *headers, const char *name, const char *value)
+/* Where httpd's CGI programs have theirs: those that httpd itself looks at in
+ * headers_out, all others in err_headers_out, in which "Header always" finds
+ * them. */
+static int set_field(void *request, const char *name, const char *value)
 {
+    request_rec *r = request;
+
     if (fcgi_head_is_single(name)) {
-        apr_table_setn(headers, name, value);
+        apr_table_setn(r->headers_out, name, value);
+    }
+    else if (!ap_cstr_casecmp(name, "Connection")
+             && ap_find_token(r->pool, value, "close")) {
+        /* not passed on: httpd looks for it here, and then closes the
+         * client's connection itself, as scripts expect that work on */
+        apr_table_setn(r->headers_out, "Connection", "close");
     }
     else if (!is_hop_by_hop(name)) {
-        apr_table_addn(headers, name, value);
+        apr_table_addn(r->err_headers_out, name, value);
     }
+    return 1;
+}
+
+static int add_field(void *fields, const char *name, const char *value)
+{
+    apr_table_addn(fields, name, value);
     return 1;
 }
 
 /* ---- interim responses ---- */
 
-/* Sends a 1xx block on (RFC 9110, 15.2), and flushes. */
+static int set_interim_field(void *fields, const char *name, const char *value)
+{
+    if (!is_hop_by_hop(name)) {
+        apr_table_addn(fields, name, value);
+    }
+    return 1;
+}
+
+/* Sends a 1xx block on (RFC 9110, 15.2), and flushes. httpd takes the fields
+ * of one from headers_out alone. */
 static void send_interim(request_rec *r, apr_pool_t *pool,
                          const fcgi_interim *interim)
 {
@@ -86,7 +112,7 @@ static void send_interim(request_rec *r, apr_pool_t *pool,
     int status = r->status;
 
     r->headers_out = apr_table_make(pool, 8);
-    apr_table_do(set_field, r->headers_out, interim->fields, NULL);
+    apr_table_do(set_interim_field, r->headers_out, interim->fields, NULL);
     r->status = interim->status;
     r->status_line = interim->reason;
     ap_send_interim_response(r, 1);
@@ -184,6 +210,18 @@ static void set_meta(fcgi_response *response)
     }
 }
 
+/* Status and fields. What stood among the fields for errors before is
+ * remembered, for an answer may have to be taken back. */
+static void set_head(fcgi_response *response)
+{
+    request_rec *r = response->r;
+
+    response->fields_before = apr_table_copy(r->pool, r->err_headers_out);
+    set_meta(response);
+    apr_table_unset(response->head.fields, "Content-Type");
+    apr_table_do(set_field, r, response->head.fields, NULL);
+}
+
 /* Event streams, and answers that ask for it, are flushed in any case. */
 static void begin_flow(fcgi_response *response)
 {
@@ -207,14 +245,10 @@ static void begin(fcgi_response *response)
 
     response->replaced = fcgi_replace_decide(r, &response->head);
     response->state = FCGI_RESPONSE_REPLACED;
-    if (response->replaced.kind == FCGI_REPLACE_LOCAL) {
-        return;
+    if (response->replaced.kind == FCGI_REPLACE_NOT
+        || response->replaced.kind == FCGI_REPLACE_FILE) {
+        set_head(response);
     }
-    if (response->replaced.kind != FCGI_REPLACE_ERROR_PAGE) {
-        set_meta(response);
-    }
-    apr_table_unset(response->head.fields, "Content-Type");
-    apr_table_do(set_field, r->headers_out, response->head.fields, NULL);
     if (response->replaced.kind != FCGI_REPLACE_NOT) {
         return;
     }
@@ -231,6 +265,17 @@ static void begin(fcgi_response *response)
         && !response->condition) {
         response->state = FCGI_RESPONSE_PASSING;
         begin_flow(response);
+    }
+}
+
+static void warn_of_length(const fcgi_response *response)
+{
+    if (response->head.bad_length) {
+        ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, response->r,
+                      FCGI_LOGNO("33") "%s: Content-Length '%.80s' cannot be "
+                                       "read, or contradicts another; it is "
+                                       "dropped",
+                      response->backend, response->head.bad_length);
     }
 }
 
@@ -259,6 +304,7 @@ static fcgi_outcome gather(fcgi_response *response, const char *data,
                                : "no Status",
                   apr_table_elts(head->fields)->nelts, head->content_length);
     if (!ap_is_HTTP_INFO(head->status)) {
+        warn_of_length(response);
         begin(response);
     }
     else if (++response->interim_count > FCGI_MAX_INTERIM) {
@@ -337,10 +383,15 @@ void fcgi_response_withdraw(fcgi_response *response)
 {
     request_rec *r = response->r;
 
-    if (response->state != FCGI_RESPONSE_GATHERING) {
+    if (response->fields_before) {
         r->status = response->original_status;
         r->status_line = NULL;
         apr_table_clear(r->headers_out);
+        /* in place: requests of one chain of redirects share the table */
+        apr_table_clear(r->err_headers_out);
+        apr_table_do(add_field, r->err_headers_out, response->fields_before,
+                     NULL);
+        response->fields_before = NULL;
     }
 }
 
@@ -376,6 +427,14 @@ static int end_flow(fcgi_response *response, int flush)
     return response->state == FCGI_RESPONSE_BODILESS
                ? fcgi_outflow_end_headers(response->flow)
                : fcgi_outflow_end(response->flow, flush);
+}
+
+int fcgi_response_is_whole(const fcgi_response *response, int stdout_ended)
+{
+    apr_off_t whole = response->head.content_length;
+
+    return response->state != FCGI_RESPONSE_GATHERING
+           && (stdout_ended || (whole >= 0 && response->flow->total >= whole));
 }
 
 fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)

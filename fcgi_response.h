@@ -45,6 +45,8 @@ typedef struct fcgi_response {
     const char *backend; /* its name, for log lines */
     fcgi_response_state state;
     int original_status; /* r->status before the application spoke */
+    const apr_table_t *fields_before; /* r->err_headers_out then; NULL: the
+                                       * application's are not set */
 
     fcgi_head head;            /* the header block */
     int interim_count;         /* 1xx blocks so far */
@@ -98,8 +100,13 @@ void fcgi_response_withdraw(fcgi_response *response);
  */
 fcgi_outcome fcgi_response_lost(fcgi_response *response);
 
+/* True if the answer is whole although nobody says that it is: its header
+ * block is here, and either its stream was ended or its Content-Length is
+ * reached. */
+int fcgi_response_is_whole(const fcgi_response *response, int stdout_ended);
+
 /*
- * The application said that it is ready. Ends the answer, with a flush if
+ * The application is done. Ends the answer, with a flush if
  * asked for, and returns FCGI_OUTCOME_DONE; or says why it cannot be whole:
  * FCGI_OUTCOME_BAD_HEADERS, FCGI_OUTCOME_BROKEN, or as fcgi_response_lost().
  */

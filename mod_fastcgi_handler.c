@@ -170,7 +170,7 @@ static void set_notes(const fcgi_exchange *ex, apr_interval_time_t took)
     if (ex->first_byte_at) {
         set_note(r, "fcgi-first-byte", ex->first_byte_at - ex->started);
     }
-    if (ex->result.outcome == FCGI_OUTCOME_DONE) {
+    if (ex->result.outcome == FCGI_OUTCOME_DONE && !ex->unended) {
         set_note(r, "fcgi-app-status", ex->app_status);
     }
 }
@@ -291,6 +291,13 @@ static void tell_oddities(const fcgi_exchange *ex)
                                        "status %u",
                       response->backend, ex->app_status);
     }
+    if (ex->unended) {
+        ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
+                      FCGI_LOGNO("34") "%s: the application closed the "
+                                       "connection without END_REQUEST; its "
+                                       "answer is whole",
+                      response->backend);
+    }
 }
 
 /* Gives what httpd is to give in place of a complete answer, if it is to. */
@@ -299,13 +306,22 @@ static int perform(fcgi_exchange *ex)
     fcgi_response *response = ex->response;
 
     if (response->replaced.kind != FCGI_REPLACE_NOT) {
-        return fcgi_replace_perform(&ex->outflow->outlet, &response->replaced,
-                                    response->backend);
+        int status =
+            fcgi_replace_perform(&ex->outflow->outlet, &response->replaced,
+                                 response->head.fields, response->backend);
+
+        if (status != OK && ex->outflow->outlet.state == FCGI_OUTLET_OPEN) {
+            fcgi_response_withdraw(response);
+        }
+        return status;
     }
     if (response->condition == HTTP_NOT_MODIFIED) {
         /* not as an error: mod_cache asked, perhaps, and listens */
         ex->r->status = response->condition;
         return OK;
+    }
+    if (response->condition) {
+        fcgi_response_withdraw(ex->response);
     }
     return response->condition ? response->condition : OK;
 }

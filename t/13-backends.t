@@ -211,11 +211,16 @@ subtest 'where it may stand' => sub {
 };
 
 subtest 'FcgiRetry' => sub {
-    accepted("FcgiRetry $_") for qw(Safe Off safe OFF);
+    accepted("FcgiRetry $_") for qw(Safe Off safe OFF), 'Safe 1s',
+        'safe 500ms', 'Safe 2', 'Safe 1min';
     refused("FcgiRetry $_", qr/FcgiRetry: '\Q$_\E' is not Safe or Off/)
         for qw(On yes 1 all safes);
-    refused('FcgiRetry', qr/FcgiRetry takes one argument/);
-    refused('FcgiRetry Safe Off', qr/FcgiRetry takes one argument/);
+    refused('FcgiRetry', qr/FcgiRetry takes 1-2 arguments/);
+    refused('FcgiRetry Safe 1 2', qr/FcgiRetry takes 1-2 arguments/);
+    refused("FcgiRetry Safe $_", qr/FcgiRetry: '$_' is not a time above zero/)
+        for qw(Off 0 -1 1x ms 1.5);
+    refused("FcgiRetry $_", qr/FcgiRetry: Off stands alone/)
+        for 'Off 1s', 'off Safe';
     accepted("<$_>\nFcgiRetry Off\n</" . s/ .*//r . '>', "in $_")
         for 'Directory /x', 'Location /x', 'Files x', 'If true',
             'VirtualHost *';

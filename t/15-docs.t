@@ -307,7 +307,7 @@ subtest 'each block of configuration passes configtest' => sub {
     }
 };
 
-my %TABLES = (mod_proxy_fcgi => 20, mod_fcgid => 15, mod_fastcgi => 12,
+my %TABLES = (mod_proxy_fcgi => 20, mod_php => 6, mod_xsendfile => 6, mod_fcgid => 15, mod_fastcgi => 12,
               nginx => 40, Monkey => 8);
 my %table = map { $_->{section} => $_->{rows} }
     @{ $docs->{'docs/migration.rst'}{tables} };
@@ -777,6 +777,12 @@ my %story = (
     long => sub { $_[0]->reply("Content-Length: 3\r\n$TYPE\r\nabcdef") },
     status => sub { $_[0]->stdout("$TYPE\r\nx"); $_[0]->end(3) },
     file => sub { $_[0]->reply("X-Sendfile: /etc/none/a.pdf\r\n\r\n") },
+    url => sub { $_[0]->reply("X-Accel-Redirect: http://x/a\r\n\r\n") },
+    alien_id => sub { $_[0]{id}++; $_[0]->end },
+    noend => sub { $_[0]->stdout("$TYPE\r\nx"); $_[0]->stdout('') },
+    oddlength => sub {
+        $_[0]->reply("Content-Length: 2, 2\r\n$TYPE\r\nxx");
+    },
     big => sub { $_[0]->reply("$TYPE\r\n" . 'x' x 20_000_000) },
     held => sub {
         $_[0]->report(held => 1);
@@ -912,7 +918,7 @@ EOC
     $get->('01', "/$_") for qw(shut inside refused missing unknown);
     $get->('02', '/app/silent');
     $get->('03', "/app/$_") for qw(dies short);
-    $get->('04', '/app/alien');
+    $get->('04', "/app/$_") for qw(alien alien_id);
     $get->('05', "/app/$_") for qw(nohead cuthead badhead bighead);
     $get->('06', '/app/overloaded');
     $get->('07', '/app/role');
@@ -931,7 +937,9 @@ EOC
         "CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n"
         . "Connection: close\r\n\r\n");
     $status{'32'}{ $refused->status } = 1;
-    $get->('25', '/app/file');
+    $get->('25', "/app/$_") for qw(file url);
+    $get->('33', '/app/oddlength');
+    $get->('34', '/app/noend');
     $get->('10', '/app/stderr');
     if ($php) {
         $get->('10', '/fpm/none.php');

@@ -47,6 +47,12 @@ my %status = (
     '499 Odder' => [499, 'Odder'],
     '599' => [599, ''],
     '500 Mine' => [500, 'Mine'],
+    '601 UPDATE NEEDED' => [601, 'UPDATE NEEDED'],
+    '600' => [600, ''],
+    '999 Request denied' => [999, 'Request denied'],
+    '404Not Found' => [404, 'Not Found'],
+    "404\tGone away" => [404, 'Gone away'],
+    '200OK' => [200, 'OK'],
 );
 
 my %bad = (
@@ -56,18 +62,15 @@ my %bad = (
     'Status 20' => "Status: 20\r\n$TYPE\r\n$LEAK",
     'Status 1000' => "Status: 1000\r\n$TYPE\r\n$LEAK",
     'Status 2000' => "Status: 2000 OK\r\n$TYPE\r\n$LEAK",
-    'Status 600' => "Status: 600 No\r\n$TYPE\r\n$LEAK",
     'Status 0' => "Status: 0\r\n$TYPE\r\n$LEAK",
     'Status -200' => "Status: -200\r\n$TYPE\r\n$LEAK",
-    'Status 200OK' => "Status: 200OK\r\n$TYPE\r\n$LEAK",
+    'Status 2OO' => "Status: 2OO OK\r\n$TYPE\r\n$LEAK",
     'Status HTTP/1.1' => "Status: HTTP/1.1 200 OK\r\n$TYPE\r\n$LEAK",
     'Status empty' => "Status:\r\n$TYPE\r\n$LEAK",
     'Status blank' => "Status:   \r\n$TYPE\r\n$LEAK",
     'no blank line' => "Status: 200\r\nX-Leak: $LEAK\r\n",
     'a cut line' => "Status: 200\r\nX-Leak: $LEAK",
     'cut in the blank line' => "Status: 200\r\nX-Leak: $LEAK\r\n\r",
-    'no header at all' => "\r\n$LEAK",
-    'no header, LF' => "\n$LEAK",
     'only text' => "$LEAK\n\n$LEAK",
     'only markup' => "<html>\n<body>$LEAK</body>\n\n</html>",
     'NUL in a value' => "$TYPE" . "X-A: a\0b\r\n\r\n$LEAK",
@@ -94,6 +97,10 @@ my %bad = (
 );
 
 # URLs cannot have those names.
+my %empty = (crlf => "\r\nbody", lf => "\nbody", alone => "\r\n",
+             'a blank line behind' => "\n\nbody");
+my @empty = sort keys %empty;
+$says{"empty$_"} = $empty{ $empty[$_] } for 0 .. $#empty;
 my @bad = sort keys %bad;
 $says{"bad$_"} = $bad{ $bad[$_] } for 0 .. $#bad;
 my @status = sort keys %status;
@@ -204,6 +211,30 @@ subtest 'Status' => sub {
     is($answer->status, 404);
     is($answer->body, "the application's own page",
        'which no ErrorDocument replaces');
+};
+
+subtest 'an empty block is one' => sub {
+    for my $i (0 .. $#empty) {
+        for my $size ('', 1) {
+            my $answer = get("/app/empty$i/$size");
+            is_deeply([@$answer{qw(status body complete)}],
+                      [200, $empty{ $empty[$i] } =~ s/^\r?\n//r, 1],
+                      "$empty[$i], " . ($size ? 'byte by byte' : 'at once'));
+            is($answer->header('Content-Type'), undef, 'without a type');
+        }
+    }
+};
+
+subtest 'statuses that httpd does not know, with HEAD and keep-alive' => sub {
+    my ($i) = grep { $status[$_] eq '999 Request denied' } 0 .. $#status;
+    my $conn = Client->connect($httpd->port);
+    for my $method (qw(HEAD GET)) {
+        $conn->send("$method /app/status$i HTTP/1.1\r\nHost: x\r\n\r\n");
+        my $answer = $conn->read_response(method => $method);
+        is_deeply([@$answer{qw(status reason body)}],
+                  [999, 'Request denied', $method eq 'GET' ? 'body' : ''],
+                  $method);
+    }
 };
 
 subtest 'broken blocks are a 502 with its ErrorDocument' => sub {

@@ -115,6 +115,7 @@ my $httpd = Httpd->start(
     config => <<'EOC');
 <Location /app>
   SetHandler @APP@
+  FcgiRetry Off
 </Location>
 EOC
 

@@ -73,7 +73,7 @@ my $httpd = Httpd->start(
         'plain.txt' => "a file\n",
         'protected/a.txt' => $ALL, 'closed/a.txt' => 'closed',
         'ht/a.app' => '', 'ht/.htaccess' => "FcgiErrorOverride On 404\n",
-        'noht/a.app' => '',
+        'noht/a.app' => '', 'rel/a.app' => '', 'rel/down/a.txt' => 'below',
     },
     config => <<'EOC');
 LimitInternalRecursion 5
@@ -124,6 +124,10 @@ AddHandler @APP@ .app
 <Location /file/override>
   FcgiErrorOverride On
 </Location>
+<Directory @DOCROOT@/rel>
+  DirectoryIndex a.app
+  FcgiSendfile @DOCROOT@/rel/down
+</Directory>
 <Location /protected>
   Require env REDIRECT_STATUS
 </Location>
@@ -367,7 +371,9 @@ subtest 'X-Sendfile: no other file' => sub {
             private/out.txt private/outdir/secret.txt private/../secret.txt
             private/sub/../../secret.txt private/nowhere.txt private/gone.txt
             private private/ private/sub private/shut.txt
-            private/a.txt/ private/a.txt/x private/%61.txt)),
+            private/a.txt/ private/a.txt/x private/%2e%2e/secret.txt
+            private%2Fa.txt private/a.txt%00 private/%6 private/%zz
+            private/%2561.txt)),
         File::Spec->abs2rel("$files/private/a.txt"),
         substr("$files/private/a.txt", 1), 'a.txt', 'private/a.txt',
         '../secret.txt',
@@ -383,12 +389,62 @@ subtest 'X-Sendfile: no other file' => sub {
         is($answer->header('X-A'), undef, 'nor of the other fields');
         my @lines = $httpd->error_log =~ /FCGI25: (.*)/g;
         is(@lines - $before, 1, 'one log line');
+        is($answer->header('Content-Encoding'), undef);
         like($lines[-1], qr/\Q$bad\E'/, 'with the path') if length $bad < 99;
     }
     is_answer(ask('/file/x', sendfile('', $TYPE)), 404, $page{404},
               'an empty name');
     is_answer(ask('/file/override/x', sendfile("$files/none", $TYPE)), 404,
               $page{404}, 'beside FcgiErrorOverride');
+};
+
+subtest 'X-Sendfile: fields of the body that is dropped' => sub {
+    my @dropped = ('Content-Encoding: gzip', 'Content-Range: bytes 0-4/5',
+                   'Content-MD5: x', 'Digest: md5=x', 'Repr-Digest: md5=:x:',
+                   'Content-Digest: md5=:x:', 'Transfer-Encoding: chunked',
+                   'Accept-Ranges: none');
+    my $fields = join '', map { "$_\r\n" } @dropped, 'Content-Language: de';
+    for my $status ('', "Status: 206\r\n") {
+        my $answer = ask('/file/x', $status
+            . sendfile("$files/private/a.txt", $TYPE . $fields));
+        is_answer($answer, 200, $ALL, $status || 'no status');
+        for (@dropped) {
+            my ($name) = /^([^:]+)/;
+            is_deeply([$answer->header_all($name)],
+                      $name eq 'Accept-Ranges' ? ['bytes'] : [], $name);
+        }
+        is($answer->header('Content-Language'), 'de', 'no others');
+    }
+    my $answer = ask('/file/x', sendfile("$files/private/a.txt",
+                                         $TYPE . $fields),
+                     Range => 'bytes=9-17');
+    is_answer($answer, 206, "00000002\n", 'a range');
+    is_deeply([$answer->header_all('Content-Range')], ['bytes 9-17/18000']);
+};
+
+subtest 'X-Sendfile: a name as a URL has it' => sub {
+    my %good = ('private/%61.txt' => $ALL, 'private/a%2etxt' => $ALL,
+                '%70rivate/a.txt' => $ALL, 'private/no%20type' => 'no type',
+                'private/100%2525%20%3F%23.txt' => 'odd name',
+                'private/sub/%2e%2e/a.txt' => $ALL);
+    is_answer(ask('/file/x', sendfile("$files/$_", $TYPE)), 200, $good{$_},
+              $_) for sort keys %good;
+    Private::spew("$files/private/a%2etxt", 'as it is written');
+    is_answer(ask('/file/x', sendfile("$files/private/a%2etxt", $TYPE)), 200,
+              'as it is written', 'a file of that very name comes first');
+};
+
+subtest 'X-Sendfile: a relative name is below the script' => sub {
+    my %good = ('down/a.txt' => 'below', './down/a.txt' => 'below',
+                'down/%61.txt' => 'below', 'down/../down/a.txt' => 'below');
+    for my $script ('/rel/a.app', '/rel/a.app/info/x', '/rel/') {
+        is_answer(ask($script, sendfile($_, $TYPE)), 200, $good{$_},
+                  "$script: $_") for sort keys %good;
+        is_answer(ask($script, sendfile($_, $TYPE)), 404, $page{404},
+                  "$script: not $_")
+            for qw(a.app ../rel/a.app ../rel/down/a.txt ../plain.txt down/../a.app down/none
+                   ../down/a.txt down %2e%2e/plain.txt rel/down/a.txt);
+    }
 };
 
 subtest 'X-Sendfile: a pipe' => sub {
@@ -570,10 +626,15 @@ subtest 'X-Accel-Redirect: another URL' => sub {
 };
 
 subtest 'X-Accel-Redirect: no URL here' => sub {
-    for my $url ('http://example.com/', 'protected/a.txt', '@name') {
-        my $answer = ask('/file/x', accel($url));
-        is_answer($answer, 200, 'not this', $url);
-        is($answer->header('X-Accel-Redirect'), undef, 'is not shown');
+    for my $url ('http://example.com/', 'protected/a.txt', '@name', '') {
+        my $before = () = $httpd->error_log =~ /FCGI25/g;
+        my $answer = ask('/file/x', accel($url, "${TYPE}X-A: b\r\n"));
+        is_answer($answer, 404, $page{404}, "'$url'");
+        is_deeply([map { $answer->header($_) // () } qw(X-Accel-Redirect X-A)],
+                  [], 'the client learns nothing');
+        my @lines = $httpd->error_log =~ /FCGI25: (.*)/g;
+        is(@lines - $before, 1, 'one log line');
+        like($lines[-1], qr/X-Accel-Redirect names '\Q$url\E'/, 'with it');
     }
     is(ask('/file/x', accel('/file/x'))->status, 500, 'a loop has an end');
 };

@@ -128,8 +128,8 @@ CacheSocache shmcb
   RequestHeader set X-Tenant "example"
   RequestHeader unset X-Secret
   Header always set X-Frame-Options "DENY"
-  Header unset X-Powered-By
-  Header edit Set-Cookie "^(.*)$" "$1; Secure"
+  Header always unset X-Powered-By
+  Header always edit Set-Cookie "^(.*)$" "$1; Secure"
 </Location>
 
 # Behind a load balancer

@@ -23,7 +23,7 @@ my %answer = (
             . $c->record(FCGI_STDERR, 1, 'one ', 3)
             . $c->record(FCGI_STDOUT, 1, substr($HEAD, 30) . 'a', 9)
             . $c->record(77, 1, 'SECRET')
-            . $c->record(FCGI_STDOUT, 2, 'SECRET', 1)
+            . $c->record(FCGI_STDERR, 2, 'SECRET', 1)
             . $c->record(FCGI_STDERR, 1, "line\n")
             . $c->record(FCGI_STDOUT, 1, 'bcd')
             . $c->record(FCGI_STDOUT, 1) . $c->record(FCGI_STDERR, 1, '', 2)
@@ -45,8 +45,9 @@ my %answer = (
     foreign => sub {
         my ($c, $id) = @_;
         my $noise = join '', map { $c->record($_, $id, 'SECRET: x', 5) }
-            1, 4 .. 8;
-        $noise .= $c->record(FCGI_END_REQUEST, $id, pack 'NCx3', 7, 1);
+            1, 4, 5, 7, 8;
+        $noise .= join '', map { $c->record($_, 0, 'x' x 8) }
+            FCGI_STDOUT, FCGI_END_REQUEST;
         return among($c, $noise);
     },
     unknown => sub {
@@ -116,6 +117,11 @@ my $app = FcgiApp->start(sub {
         $c->stdout("${HEAD}first");
         $c->wait_release($number, 10);
         $c->send($wrong{$number}->($c));
+    }
+    elsif ($kind eq 'alien') {
+        my ($id, $type, $later) = split /-/, $number;
+        $c->stdout("${HEAD}first") if $later;
+        $c->send($c->record($type, $id, "SECRET: x\0\0"));
     }
     elsif ($kind eq 'open') {
         $c->stdout("${HEAD}body");
@@ -218,6 +224,30 @@ subtest 'ends of streams and of the request' => sub {
     ok(!$conn->read_until(qr/\n0\r\n/, 0.1), 'the ends of streams end it not');
     $app->release('end');
     ok(is_whole($conn->read_response, 'body'), 'END_REQUEST does');
+};
+
+subtest 'the answer to another request' => sub {
+    for my $id (2, 256, 257, 65535) {
+        for my $type (FCGI_STDOUT, FCGI_END_REQUEST) {
+            my $name = "alien-$id-$type";
+            my $answer = ask($name, 'alien', "$id-$type");
+            is_deeply([@$answer{qw(status complete)}], [502, 1],
+                      "type $type, request $id");
+            unlike($answer->raw, qr/SECRET/, 'nothing of it is seen');
+            my @lines = failures($name);
+            is(scalar(@lines), 1, 'one line in the log');
+            my $what = $type == FCGI_STDOUT ? 'STDOUT' : 'END_REQUEST';
+            like($lines[0], qr/FCGI04:.* FCGI_$what .*\b$id\b.*\b1\b/,
+                 'with both ids');
+        }
+    }
+    my $conn = Client->connect($httpd->port);
+    $conn->send("GET /alien-later?/alien/9-6-later HTTP/1.1\r\n"
+                . "Host: x\r\n\r\n");
+    my $answer = $conn->read_response;
+    is($answer->complete ? $answer->status : 0, 0,
+       'one that was begun is cut');
+    unlike($answer->raw, qr/SECRET/, 'and has nothing of it');
 };
 
 subtest 'no FastCGI, before the headers' => sub {

@@ -45,6 +45,18 @@ my %story = (
             sleep 0.05;
         }
     },
+    'words'   => sub {
+        my ($c) = @_;
+        for (1 .. 400) {
+            $c->stderr("words\n") or return;
+            sleep 0.05;
+        }
+    },
+    'ends'    => sub { $_[0]->stdout(''); $_[0]->stderr('');
+                       $_[0]->wait_eof(20) },
+    'part'    => sub { $_[0]->send("\1\6\0"); $_[0]->wait_eof(20) },
+    'other'   => sub { $_[0]->send($_[0]->record(FCGI_STDERR, 9, 'x'));
+                       $_[0]->wait_eof(20) },
     'slow'    => sub {
         my ($c) = @_;
         for my $piece ($HEAD, qw(w h o l e)) {
@@ -208,6 +220,8 @@ subtest 'FcgiFirstByteTimeout' => sub {
                 phase => 'headers');
     check_limit('/first/idle?quiet', 'FcgiFirstByteTimeout', 500, silent => 1,
                 phase => 'headers');
+    check_limit("/first?$_", 'FcgiFirstByteTimeout', 500, phase => 'headers')
+        for qw(stderr words ends drip-noise part other);
     is(Client->get($httpd->port, '/first?begins')->body, 'whole',
        'the first byte ends it');
     is(Client->get($httpd->port, "/first/$_?late")->body, 'whole',

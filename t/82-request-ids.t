@@ -51,8 +51,9 @@ sub answer_late {
     while (my $request = $c->read_request(60)) {
         my ($name) = $request->{params}{REQUEST_URI} =~ m{([^/]+)$};
         my ($kind, $back) = $name =~ /^(\w+?)(\d?)$/;
-        my $late = @ids ? $late{$kind}->($c, $ids[-($back || 1)] // $ids[0])
-            : '';
+        my $late = $kind eq 'unknown'
+            ? $c->records(FCGI_STDOUT, 77, $SECRET)
+            : @ids ? $late{$kind}->($c, $ids[-($back || 1)] // $ids[0]) : '';
         push @ids, $c->{id};
         $c->send($late);
         $c->stdout("${HEAD}answer of $name");
@@ -116,7 +117,7 @@ subtest 'each has the next id' => sub {
     }
 };
 
-for my $name (grep { $_ ne 'none' } sort keys %late) {
+for my $name (grep { !/^(?:none|whole|end)$/ } sort keys %late) {
     subtest "late: $name" => sub {
         for my $before (1, 2) {
             $app{late}->restart;
@@ -146,6 +147,32 @@ subtest 'late by more than one' => sub {
            . join(' ', 1 .. $back + 1), "by $back: its answer alone");
     }
 };
+
+# It may as well be the only one that ever comes, see below.
+for my $name (qw(whole end)) {
+    subtest "a late END_REQUEST: $name" => sub {
+        for my $before (1, 2) {
+            $app{late}->restart;
+            Client->get($httpd->port, '/late/none') for 1 .. $before;
+            my $answer = Client->get($httpd->port, "/late/$name");
+            is($answer->status, 502, "behind $before: an error");
+            unlike($answer->raw, qr/SECRET/, 'and nothing else');
+            is(Client->get($httpd->port, '/late/none')->body,
+               'answer of none nr=1 ids=1', 'the next connection is new');
+        }
+    };
+}
+
+subtest 'an id that no request of the connection has' => sub {
+    for my $before (0, 1, 2) {
+        $app{late}->restart;
+        Client->get($httpd->port, '/late/none') for 1 .. $before;
+        my $answer = Client->get($httpd->port, '/late/unknown');
+        is($answer->status, 502, "behind $before: an error");
+        unlike($answer->raw, qr/SECRET/, 'and nothing else');
+        like($httpd->error_log, qr/FCGI04: .*\b77\b/, 'the log names it');
+    }
+};
 unlike($httpd->error_log, qr/SECRET/, 'nor is any of it in the log');
 
 subtest 'a request that is given up' => sub {
@@ -163,10 +190,18 @@ subtest 'a request that is given up' => sub {
 };
 
 subtest 'an application that does not look at ids' => sub {
+    my $before = () = $httpd->error_log =~ /FCGI04/g;
     is(Client->get($httpd->port, '/one/x')->body, 'one', 'the first');
-    is(Client->get($httpd->port, '/one/y')->status, 504, 'the second');
-    like($httpd->error_log, qr/FCGI02: .*; 3 records came with another/,
-         'the log says why');
+    for my $nr (2, 4, 6) {
+        is(Client->get($httpd->port, '/one/y')->status, 502, "number $nr");
+        is(Client->get($httpd->port, '/one/x')->body, 'one',
+           'the next, on a new connection');
+    }
+    my @lines = $httpd->error_log =~ /FCGI04: \S+ (.*)/g;
+    is(@lines - $before, 3, 'one line each');
+    like($_, qr/END_REQUEST for request 1 on .* only request 2 /, 'says why')
+        for @lines[$before .. $#lines];
+    unlike($httpd->error_log, qr/FCGI02/, 'no time limit was over');
 };
 
 # ---- real applications ----

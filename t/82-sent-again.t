@@ -11,6 +11,7 @@ use FcgiApp;
 use Httpd;
 use Private;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 my $HEAD = "Content-Type: text/plain\r\n\r\n";
 my $H2 = Httpd::mpm() ne 'prefork';
@@ -50,6 +51,22 @@ my %break = (
         $_[0]->close;
     },
     'stderr' => sub { $_[0]->stderr("a word\n"); $_[0]->close },
+    'management' => sub {
+        $_[0]->send($_[0]->record(FCGI_GET_VALUES_RESULT, 0, 'x'));
+        $_[0]->close;
+    },
+    'foreign' => sub {
+        $_[0]->send($_[0]->record(FCGI_STDERR, 9, 'x'));
+        $_[0]->close;
+    },
+    'interim' => sub {
+        $_[0]->stdout("Status: 103\r\n\r\n");
+        $_[0]->close;
+    },
+    # of age, where FcgiRetry says 300ms, and where nothing is said
+    'late' => sub { sleep 0.5; $_[0]->close },
+    'later' => sub { sleep 1.2; $_[0]->close },
+    'words' => sub { $_[0]->stderr("a word\n"); sleep 0.5; $_[0]->close },
     'stdout' => sub { $_[0]->stdout('X-'); $_[0]->close },
 );
 
@@ -165,6 +182,12 @@ FcgiBackend single @SINGLE@ max=1 queue-timeout=5
 <Location /off/>
   FcgiRetry Off
 </Location>
+<LocationMatch "/young/">
+  FcgiRetry Safe 300ms
+</LocationMatch>
+<LocationMatch "/old/">
+  FcgiRetry Safe 1min
+</LocationMatch>
 <Location /off/safe/>
   FcgiRetry Safe
 </Location>
@@ -215,6 +238,15 @@ sub failed {
     return;
 }
 
+# The number of the one connection that is idle now.
+sub make_idle {
+    my ($answer) = ask('GET', '/kept/make-idle');
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my ($number) = $answer->body =~ /connection=(\d+)/;
+    ok($number, 'a connection is idle') or diag $answer->raw;
+    return $number // 0;
+}
+
 subtest 'a safe method is sent once more' => sub {
     for my $method (qw(GET HEAD OPTIONS)) {
         for my $how (qw(die reset)) {
@@ -244,10 +276,41 @@ subtest 'FcgiRetry' => sub {
              'GET');
 };
 
+subtest 'only if it died young' => sub {
+    for my $where ('', '/kept') {
+        for my $how (qw(late words)) {
+            my $path = "$where/young/$how-once";
+            make_idle() if $where;
+            failed(ask('GET', $path), $path, 1);
+            $path = "$where/old/$how-once";
+            make_idle() if $where;
+            answered(ask('GET', $path), $path, 2, 'GET');
+        }
+        my $path = "$where/young/die-once";
+        make_idle() if $where;
+        answered(ask('GET', $path), $path, 2, 'GET');
+        next if !$where;
+        $kept->wait_report('broke') for 1 .. 5;
+    }
+    failed(ask('GET', '/later-once'), '/later-once', 1);
+    answered(ask('GET', '/late-once'), '/late-once', 2, 'GET');
+    failed(ask('GET', '/young/late-once-body', $LARGE),
+           '/young/late-once-body', 1);
+};
+
 subtest 'not once the answer has begun' => sub {
-    for my $how (qw(byte header stderr stdout)) {
+    for my $how (qw(stdout interim)) {
         my $path = "/$how-once-begun";
         failed(ask('GET', $path), $path, 1);
+    }
+};
+
+subtest 'what is no answer begins none' => sub {
+    for my $how (qw(byte header stderr management foreign)) {
+        my $path = "/$how-once";
+        answered(ask('GET', $path), $path, 2, 'GET');
+        failed(ask('GET', "/$how-always"), "/$how-always", 2);
+        failed(ask('POST', "$path-post", $SMALL), "$path-post", 1);
     }
     like($httpd->error_log, qr/a word/, 'the word on stderr is in the log');
 };
@@ -280,15 +343,6 @@ subtest 'max=1: the second time in the place of the first' => sub {
     failed(ask('GET', '/single/die-always'), '/single/die-always', 2);
     answered(ask('GET', '/single/after'), '/single/after', 1, 'GET');
 };
-
-# The number of the one connection that is idle now.
-sub make_idle {
-    my ($answer) = ask('GET', '/kept/make-idle');
-    local $Test::Builder::Level = $Test::Builder::Level + 1;
-    my ($number) = $answer->body =~ /connection=(\d+)/;
-    ok($number, 'a connection is idle') or diag $answer->raw;
-    return $number // 0;
-}
 
 subtest 'kept, and all of the request was accepted' => sub {
     for my $how (qw(die reset)) {

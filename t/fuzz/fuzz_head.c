@@ -63,10 +63,12 @@ static int mix_field(void *summary, const char *name, const char *value)
 
 static void mix_block(struct summary *summary, const fcgi_head *head)
 {
-    require(head->status == 0 || (head->status >= 100 && head->status <= 599));
+    require(head->status == 0 || (head->status >= 100 && head->status <= 999));
     require(head->content_length >= -1);
     mix(summary, (uint64_t)head->status);
     mix(summary, (uint64_t)head->content_length);
+    require(!head->bad_length || head->content_length == -1);
+    mix_text(summary, head->bad_length ? head->bad_length : "");
     mix_text(summary, head->reason ? head->reason : "");
     apr_table_do(mix_field, summary, head->fields, NULL);
 }

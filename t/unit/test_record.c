@@ -68,6 +68,7 @@ static void assert_same_bytes(const struct bytes *a, const struct bytes *b)
 enum mark {
     MARK_STREAM_END = 0x80,
     MARK_END_REQUEST,
+    MARK_FOREIGN,
     MARK_FAILED
 };
 
@@ -96,6 +97,14 @@ static void note_end_request(struct bytes *transcript, uint32_t app_status,
     append_byte(transcript, app_status >> 8 & 0xff);
     append_byte(transcript, app_status & 0xff);
     append_byte(transcript, protocol_status);
+}
+
+static void note_foreign(struct bytes *transcript, uint8_t type, uint16_t id)
+{
+    append_byte(transcript, MARK_FOREIGN);
+    append_byte(transcript, type);
+    append_byte(transcript, id >> 8);
+    append_byte(transcript, id & 0xff);
 }
 
 static void note_failure(struct bytes *transcript, fcgi_event event,
@@ -172,6 +181,9 @@ static void expect_record(struct stream *stream, const struct record *record,
     }
     else if (record->id != our_id) {
         stream->foreign++;
+        if (record->type == 6 || record->type == 3) {
+            note_foreign(&stream->expected, record->type, record->id);
+        }
     }
     else if (record->type == 3) {
         expect_end_request(stream, content, record->content_len);
@@ -307,6 +319,9 @@ static void note_event(struct bytes *transcript, const fcgi_reader *reader,
     case FCGI_EVENT_END_REQUEST:
         note_end_request(transcript, reader->app_status,
                          reader->protocol_status);
+        break;
+    case FCGI_EVENT_FOREIGN:
+        note_foreign(transcript, reader->type, reader->foreign_id);
         break;
     default:
         note_failure(transcript, event, reader->bad_version);
@@ -614,9 +629,29 @@ static void an_empty_record_that_is_not_ours_ends_nothing(void **state)
     add(&stream, (struct record){ .type = FCGI_STDOUT, .id = OUR_ID + 1 });
     add(&stream, (struct record){ .type = FCGI_STDOUT, .id = 0 });
     add(&stream, (struct record){ .type = FCGI_STDIN, .id = OUR_ID });
-    assert_int_equal(stream.expected.len, 0);
+    assert_int_equal(stream.expected.len, 4); /* that it is another's */
     assert_reads_whole_and_in_bytes(&stream);
     free_stream(&stream);
+}
+
+static void another_ones_answer_is_told_of_at_its_header(void **state)
+{
+    static const uint8_t types[] = { FCGI_STDOUT, FCGI_END_REQUEST };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(types); i++) {
+        const uint8_t header[] = { 1, types[i], 0x12, 0x34, 0, 9, 0, 0 };
+        fcgi_reader reader;
+        size_t used;
+
+        fcgi_reader_init(&reader, OUR_ID);
+        assert_int_equal(fcgi_reader_next(&reader, header, 7, &used),
+                         FCGI_EVENT_MORE);
+        assert_int_equal(fcgi_reader_next(&reader, header + 7, 1, &used),
+                         FCGI_EVENT_FOREIGN);
+        assert_int_equal(reader.type, types[i]);
+        assert_int_equal(reader.foreign_id, 0x1234);
+    }
 }
 
 /* ---- the reader: types and ids ------------------------------------------ */
@@ -654,7 +689,7 @@ static void every_type_of_a_foreign_id_is_skipped_and_counted(void **state)
     }
     add_text(&stream, FCGI_STDOUT, "ours", 0);
     assert_int_equal(stream.foreign, 256);
-    assert_int_equal(stream.expected.len, 2 * 4);
+    assert_int_equal(stream.expected.len, 2 * 4 + 2 * 4);
     assert_reads_whole_and_in_bytes(&stream);
     free_stream(&stream);
 }
@@ -1337,6 +1372,7 @@ int main(void)
         cmocka_unit_test(the_longest_record_of_every_kind_is_read_to_its_end),
         cmocka_unit_test(an_empty_record_ends_its_stream_and_only_that),
         cmocka_unit_test(an_empty_record_that_is_not_ours_ends_nothing),
+        cmocka_unit_test(another_ones_answer_is_told_of_at_its_header),
         cmocka_unit_test(every_type_but_three_is_ignored_and_counted),
         cmocka_unit_test(every_type_of_a_foreign_id_is_skipped_and_counted),
         cmocka_unit_test(every_type_of_a_management_record_is_ignored),
