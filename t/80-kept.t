@@ -50,7 +50,7 @@ sub words {
 }
 
 # That of the request before.
-sub other_id { return 3 - $_[0]{id} }
+sub other_id { return $_[0]{id} + 7 }
 
 # A whole answer as bytes, with what END_REQUEST has.
 sub answer {
@@ -307,8 +307,8 @@ subtest 'the application closes an idle connection' => sub {
 # story => [the status, whether bytes were stray]
 my %rule = (
     'late-byte' => [200, 1], 'second-answer' => [200, 1],
-    'wrong-id' => [200, 1], 'wrong-id-after' => [200, 1],
-    'wrong-end' => [200, 1],
+    'wrong-id' => [502, 0], 'wrong-id-after' => [200, 1],
+    'wrong-end' => [502, 0],
     'idle-byte' => [200, 1], 'idle-answer' => [200, 1],
     'idle-end' => [200, 1], 'idle-record' => [200, 1],
     'padding-cut' => [200, 0], 'padding-missing' => [200, 0],
