@@ -33,6 +33,11 @@ APLOG_USE_MODULE(fastcgi_handler);
  * one read may give beyond that. */
 #define STREAM_MEMORY (4 * OUT_MAX)
 
+/* A client that closed its sending side may wait for its answer, or may have
+ * left: it is given up after so long without a byte for it. One that left
+ * answers a byte with a reset. */
+#define SILENCE apr_time_from_sec(1)
+
 /* So much of a held body is made ready to be written at a time; what is in a
  * file is mapped into memory, not copied. */
 #define HELD_PART (512 * 1024)
@@ -303,8 +308,14 @@ static void read_body(fcgi_exchange *ex, apr_read_type_e block)
 
 static int is_gone(apr_status_t rv)
 {
-    return APR_STATUS_IS_EOF(rv) || APR_STATUS_IS_ECONNRESET(rv)
-           || APR_STATUS_IS_ECONNABORTED(rv) || APR_STATUS_IS_EPIPE(rv);
+    return APR_STATUS_IS_ECONNRESET(rv) || APR_STATUS_IS_ECONNABORTED(rv)
+           || APR_STATUS_IS_EPIPE(rv);
+}
+
+/* The client sends no more, which is not to say that it left. */
+static void note_client_end(fcgi_exchange *ex)
+{
+    ex->client_ended_at = fcgi_clock_now();
 }
 
 /* The client's socket has something although the request is here: its end,
@@ -323,12 +334,15 @@ static void check_client(fcgi_exchange *ex)
      * body is over, although the body is here. */
     rv = apr_socket_atreadeof(ap_get_conn_socket(c), &at_eof);
     if (rv == APR_SUCCESS && at_eof) {
-        lose_client(ex, APR_SUCCESS, "the client closed its connection");
+        note_client_end(ex);
         return;
     }
     rv = ap_get_brigade(c->input_filters, ex->body, AP_MODE_SPECULATIVE,
                         APR_NONBLOCK_READ, 1);
-    if (is_gone(rv)) {
+    if (APR_STATUS_IS_EOF(rv)) {
+        note_client_end(ex); /* TLS says so before the socket does */
+    }
+    else if (is_gone(rv)) {
         lose_client(ex, rv, "the client closed its connection");
     }
     else if (!APR_STATUS_IS_EAGAIN(rv)
@@ -603,8 +617,32 @@ static int wants_client(const fcgi_exchange *ex)
     if (ex->write_failed && !ex->body_done) {
         return 0; /* its body, which nobody wants, hides its end */
     }
-    return ex->body_done ? ex->watch_client
+    return ex->body_done ? ex->watch_client && !ex->client_ended_at
                          : ex->held->len + (apr_off_t)ex->writer.len < OUT_MAX;
+}
+
+/*
+ * Gives up a client that sends no more, after a time in which nothing was
+ * delivered to it. While bytes wait for room in its socket it is another
+ * matter: whoever left does not leave them there, but resets.
+ */
+static void check_silence(fcgi_exchange *ex)
+{
+    fcgi_instant since = ex->client_ended_at;
+
+    if (!since || !ex->watch_client || !is_pending(ex)
+        || fcgi_outflow_is_behind(ex->outflow)) {
+        return;
+    }
+    if (since < ex->outflow->delivered_at) {
+        since = ex->outflow->delivered_at;
+    }
+    if (fcgi_clock_now() < since + SILENCE) {
+        wake_by(ex, since + SILENCE);
+    }
+    else {
+        lose_client(ex, APR_SUCCESS, "the client closed its connection");
+    }
 }
 
 /* Has the application been busy with others for so long that idle connections
@@ -648,10 +686,13 @@ static void wait_or_give_up(fcgi_exchange *ex)
                     "FcgiFirstByteTimeout");
     }
     check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
+    check_silence(ex);
     press(ex);
-    ex->wants |= (is_writing(ex) ? FCGI_WANTS_WRITE : 0)
-                 | (wants_client(ex) ? FCGI_WANTS_CLIENT : 0)
-                 | (fcgi_outflow_room(ex->outflow) ? FCGI_WANTS_READ : 0);
+    ex->wants |=
+        (is_writing(ex) ? FCGI_WANTS_WRITE : 0)
+        | (wants_client(ex) ? FCGI_WANTS_CLIENT : 0)
+        | (ex->body_done && ex->watch_client ? FCGI_WANTS_CLIENT_END : 0)
+        | (fcgi_outflow_room(ex->outflow) ? FCGI_WANTS_READ : 0);
 }
 
 /* ---- the story ---- */
@@ -771,18 +812,30 @@ apr_off_t fcgi_exchange_sent(const fcgi_exchange *ex)
     return ex->sent_before + ex->writer.sent;
 }
 
-int fcgi_exchange_is_over(fcgi_exchange *ex)
+/* Ends the exchange if the client is gone for certain. */
+static void check_connection(fcgi_exchange *ex)
 {
-    check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
-    if (!is_pending(ex)) {
-        return 1;
+    if (!is_pending(ex) || !ex->watch_client) {
+        return;
     }
-    if (ex->r->connection->aborted && ex->watch_client) {
+    if (ex->r->connection->aborted) {
         lose_client(ex, APR_SUCCESS, "the client's connection is gone");
     }
-    else if (ex->client_ready && ex->body_done && ex->watch_client) {
+    else if (ex->client_gone && ex->body_done) {
+        lose_client(ex, APR_SUCCESS, "the client reset its connection");
+    }
+}
+
+int fcgi_exchange_is_over(fcgi_exchange *ex)
+{
+    ex->wake_at = 0;
+    check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
+    check_connection(ex);
+    if (is_pending(ex) && ex->client_ready && ex->body_done
+        && ex->watch_client) {
         check_client(ex);
     }
+    check_silence(ex);
     return !is_pending(ex);
 }
 
@@ -791,9 +844,7 @@ fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex)
     do {
         ex->moved = 0;
         check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
-        if (is_pending(ex) && ex->r->connection->aborted && ex->watch_client) {
-            lose_client(ex, APR_SUCCESS, "the client's connection is gone");
-        }
+        check_connection(ex);
         if (is_pending(ex)) {
             read_application(ex);
         }
@@ -833,5 +884,6 @@ void fcgi_exchange_ready(fcgi_exchange *ex, int ready)
     ex->readable |= ready & FCGI_WANTS_READ;
     ex->writable |= ready & FCGI_WANTS_WRITE;
     ex->client_ready |= ready & FCGI_WANTS_CLIENT;
+    ex->client_gone |= ready & FCGI_WANTS_CLIENT_END;
     ex->outflow->has_room |= ready & FCGI_WANTS_CLIENT_WRITE;
 }

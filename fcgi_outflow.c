@@ -90,6 +90,7 @@ static void socket_note_given(fcgi_outflow *flow)
 {
     if (!flow->outlet.r->connection->data_in_output_filters) {
         flow->given = 0;
+        flow->delivered_at = fcgi_clock_now();
         fcgi_spool_reclaim(flow->held);
     }
 }
