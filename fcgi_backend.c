@@ -27,6 +27,11 @@
  * made may have no free worker. */
 #define BUSY apr_time_from_msec(5)
 
+/* A worker may end after a request, as PHP-FPM's do after pm.max_requests,
+ * some milliseconds after it said END_REQUEST. On a connection that was idle
+ * for so long that would show. */
+#define SETTLED apr_time_from_msec(250)
+
 /* How often one that waits in line looks whether its client is there. */
 #define LOOK_UP apr_time_from_msec(50)
 
@@ -90,11 +95,17 @@ int fcgi_backend_is_pressed(const fcgi_backend *backend)
 
 /* ---- in line ---- */
 
+/* True if a connection that was used just now is not for that request. */
+static int wants_new(const fcgi_patience *patience)
+{
+    return patience->fresh || patience->unrepeatable;
+}
+
 /* A permit was granted. A connection that was handed on replaces the new one,
  * or leaves its permit to it. */
-static fcgi_conn *use_grant(fcgi_conn *conn, fcgi_conn *handed, int fresh)
+static fcgi_conn *use_grant(fcgi_conn *conn, fcgi_conn *handed, int is_new)
 {
-    if (handed && (fresh || !fcgi_idle_is_quiet(handed))) {
+    if (handed && (is_new || !fcgi_idle_is_quiet(handed))) {
         fcgi_conn_close(handed, FCGI_CONN_IN_USE);
         handed = NULL;
     }
@@ -148,7 +159,7 @@ static fcgi_conn *wait_in_line(const fcgi_backend *backend, fcgi_conn *conn,
     }
     if (state == FCGI_LINE_PERMIT) {
         if (outcome != FCGI_OUTCOME_CLIENT_GONE) {
-            return use_grant(conn, handed, patience->fresh);
+            return use_grant(conn, handed, wants_new(patience));
         }
         return_grant(backend->line, handed);
     }
@@ -319,20 +330,34 @@ static int connect_pressing(const fcgi_backend *backend, fcgi_conn *conn,
     return connected;
 }
 
-/* A connection with its permit: handed on, or new. NULL with *result set. */
+/* One that was kept, idle for age at least, or NULL. */
+static fcgi_conn *take_kept(const fcgi_backend *backend,
+                            const fcgi_patience *patience,
+                            apr_interval_time_t age)
+{
+    return backend->line->limits.keepalive && !patience->fresh
+               ? fcgi_idle_take(backend->line, age)
+               : NULL;
+}
+
+/* A connection with its permit: handed on, or new. A request for which the
+ * kept ones were used too recently takes one's permit, and the worker that is
+ * free by that. NULL with *result set. */
 static fcgi_conn *make_conn(const fcgi_backend *backend, apr_pool_t *pool,
                             fcgi_patience *patience, fcgi_result *result)
 {
     int keepable = backend->line->limits.keepalive > 0 && fcgi_idle_is_on();
     fcgi_conn *made = fcgi_conn_create(pool, backend->line, keepable);
     fcgi_instant since = fcgi_clock_now();
-    fcgi_conn *conn;
+    fcgi_conn *kept, *conn;
 
     if (!made) {
         fail(result, FCGI_OUTCOME_NO_PLACE, FCGI_PHASE_QUEUE, "out of memory");
         return NULL;
     }
-    conn = get_permit(backend, made, patience, result);
+    kept = patience->unrepeatable ? take_kept(backend, patience, 0) : NULL;
+    conn = kept ? use_grant(made, kept, 1)
+                : get_permit(backend, made, patience, result);
     patience->waits.queue += fcgi_clock_now() - since;
     if (!conn) {
         give_up(made);
@@ -348,11 +373,9 @@ static fcgi_conn *make_conn(const fcgi_backend *backend, apr_pool_t *pool,
 fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
                                 fcgi_patience *patience, fcgi_result *result)
 {
-    fcgi_conn *conn = NULL;
+    fcgi_conn *conn =
+        take_kept(backend, patience, patience->unrepeatable ? SETTLED : 0);
 
-    if (backend->line->limits.keepalive && !patience->fresh) {
-        conn = fcgi_idle_take(backend->line);
-    }
     if (!conn) {
         conn = make_conn(backend, pool, patience, result);
     }

@@ -30,6 +30,8 @@ typedef struct fcgi_patience {
     apr_interval_time_t connect; /* trying, once it has a permit */
     fcgi_instant until;          /* whatever else is allowed; 0: no end */
     int fresh;                   /* not one that was used before */
+    int unrepeatable;            /* it is lost if its connection ends: not one
+                                  * that was used just now */
     int once;                    /* one attempt without standing in line: it
                                   * was waited for in vain just now */
     /*

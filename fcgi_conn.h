@@ -49,7 +49,8 @@ typedef struct fcgi_conn {
 
     /* while idle, with link */
     apr_pollfd_t watched;
-    int is_watched;          /* it is in the pollset */
+    int is_watched; /* it is in the pollset */
+    fcgi_instant idle_since;
     fcgi_instant watch_from; /* when it is worth being in it */
     fcgi_instant expires;
 } fcgi_conn;

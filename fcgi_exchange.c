@@ -785,20 +785,33 @@ static void start_over(fcgi_exchange *ex)
     ex->sent_at = 0;
 }
 
+/* Safe to do twice (RFC 9110, 9.2.1). */
+static int is_safe(const fcgi_exchange *ex)
+{
+    return ex->r->method_number == M_GET /* and HEAD */
+           || ex->r->method_number == M_OPTIONS
+           || ex->r->method_number == M_TRACE;
+}
+
+/* What was sent of a streamed body is not held any more. */
+static int is_held(const fcgi_exchange *ex)
+{
+    return !ex->terms.stream_body || (!ex->body_len && ex->body_done);
+}
+
+int fcgi_exchange_is_repeatable(const fcgi_exchange *ex)
+{
+    return is_safe(ex) && is_held(ex) && ex->terms.retry && !ex->resent;
+}
+
 int fcgi_exchange_may_retry(fcgi_exchange *ex)
 {
-    int is_safe = ex->r->method_number == M_GET /* and HEAD */
-                  || ex->r->method_number == M_OPTIONS
-                  || ex->r->method_number == M_TRACE;
-    int is_streamed =
-        ex->terms.stream_body && (ex->body_len || !ex->body_done);
-
     if (ex->result.outcome != FCGI_OUTCOME_BROKEN || ex->bytes_in
-        || is_streamed) {
+        || !is_held(ex)) {
         return 0;
     }
     if (!ex->on_reused || ex->writer.sent) {
-        if (!is_safe || !ex->terms.retry || ex->resent) {
+        if (!fcgi_exchange_is_repeatable(ex)) {
             return 0;
         }
         ex->resent = 1;

@@ -138,6 +138,10 @@ fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex);
  */
 int fcgi_exchange_may_retry(fcgi_exchange *ex);
 
+/* True if that would be so whatever its connection does to a request that it
+ * accepts. To be asked once the body was taken. */
+int fcgi_exchange_is_repeatable(const fcgi_exchange *ex);
+
 /* Bytes written to the application, on all connections. */
 apr_off_t fcgi_exchange_sent(const fcgi_exchange *ex);
 
