@@ -166,7 +166,8 @@ apr_status_t fcgi_driver_pause(void *exchange, apr_interval_time_t interval)
 
     do {
 
-        if (!ex->r->connection->master && ex->watch_client && ex->body_done) {
+        if (!ex->r->connection->master && ex->watch_client && ex->body_done
+            && !ex->client_gone) {
             wait_for_client(ex, left);
         }
         else if (left) {

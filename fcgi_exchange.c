@@ -312,6 +312,35 @@ static int is_gone(apr_status_t rv)
            || APR_STATUS_IS_EPIPE(rv);
 }
 
+/* Safe to do twice (RFC 9110, 9.2.1). */
+static int is_safe(const fcgi_exchange *ex)
+{
+    return ex->r->method_number == M_GET /* and HEAD */
+           || ex->r->method_number == M_OPTIONS
+           || ex->r->method_number == M_TRACE;
+}
+
+/* Whoever sends what is not safe may not wait for what it does: jobs are
+ * started so. It is sent, in its turn, if it is all here. */
+static int must_be_sent(const fcgi_exchange *ex)
+{
+    return ex->body_done && !ex->sent_at && !ex->write_failed && !is_safe(ex);
+}
+
+/* Ends the exchange if the client is gone for certain. */
+static void check_connection(fcgi_exchange *ex)
+{
+    if (!is_pending(ex) || !ex->watch_client || must_be_sent(ex)) {
+        return;
+    }
+    if (ex->r->connection->aborted) {
+        lose_client(ex, APR_SUCCESS, "the client's connection is gone");
+    }
+    else if (ex->client_gone && ex->body_done) {
+        lose_client(ex, APR_SUCCESS, "the client reset its connection");
+    }
+}
+
 /* The client sends no more, which is not to say that it left. */
 static void note_client_end(fcgi_exchange *ex)
 {
@@ -343,7 +372,8 @@ static void check_client(fcgi_exchange *ex)
         note_client_end(ex); /* TLS says so before the socket does */
     }
     else if (is_gone(rv)) {
-        lose_client(ex, rv, "the client closed its connection");
+        ex->client_gone = 1;
+        check_connection(ex);
     }
     else if (!APR_STATUS_IS_EAGAIN(rv)
              && (rv != APR_SUCCESS || !APR_BRIGADE_EMPTY(ex->body))) {
@@ -612,12 +642,18 @@ static void blame_client(fcgi_exchange *ex)
     }
 }
 
+/* True while the end of the client's connection would say something new. */
+static int watches_client(const fcgi_exchange *ex)
+{
+    return ex->body_done && ex->watch_client && !ex->client_gone;
+}
+
 static int wants_client(const fcgi_exchange *ex)
 {
     if (ex->write_failed && !ex->body_done) {
         return 0; /* its body, which nobody wants, hides its end */
     }
-    return ex->body_done ? ex->watch_client && !ex->client_ended_at
+    return ex->body_done ? watches_client(ex) && !ex->client_ended_at
                          : ex->held->len + (apr_off_t)ex->writer.len < OUT_MAX;
 }
 
@@ -630,9 +666,12 @@ static void check_silence(fcgi_exchange *ex)
 {
     fcgi_instant since = ex->client_ended_at;
 
-    if (!since || !ex->watch_client || !is_pending(ex)
+    if (!since || !ex->watch_client || !is_pending(ex) || must_be_sent(ex)
         || fcgi_outflow_is_behind(ex->outflow)) {
         return;
+    }
+    if (since < ex->sent_at) {
+        since = ex->sent_at; /* there was nothing to be delivered before */
     }
     if (since < ex->outflow->delivered_at) {
         since = ex->outflow->delivered_at;
@@ -688,11 +727,10 @@ static void wait_or_give_up(fcgi_exchange *ex)
     check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
     check_silence(ex);
     press(ex);
-    ex->wants |=
-        (is_writing(ex) ? FCGI_WANTS_WRITE : 0)
-        | (wants_client(ex) ? FCGI_WANTS_CLIENT : 0)
-        | (ex->body_done && ex->watch_client ? FCGI_WANTS_CLIENT_END : 0)
-        | (fcgi_outflow_room(ex->outflow) ? FCGI_WANTS_READ : 0);
+    ex->wants |= (is_writing(ex) ? FCGI_WANTS_WRITE : 0)
+                 | (wants_client(ex) ? FCGI_WANTS_CLIENT : 0)
+                 | (watches_client(ex) ? FCGI_WANTS_CLIENT_END : 0)
+                 | (fcgi_outflow_room(ex->outflow) ? FCGI_WANTS_READ : 0);
 }
 
 /* ---- the story ---- */
@@ -785,14 +823,6 @@ static void start_over(fcgi_exchange *ex)
     ex->sent_at = 0;
 }
 
-/* Safe to do twice (RFC 9110, 9.2.1). */
-static int is_safe(const fcgi_exchange *ex)
-{
-    return ex->r->method_number == M_GET /* and HEAD */
-           || ex->r->method_number == M_OPTIONS
-           || ex->r->method_number == M_TRACE;
-}
-
 /* What was sent of a streamed body is not held any more. */
 static int is_held(const fcgi_exchange *ex)
 {
@@ -823,20 +853,6 @@ int fcgi_exchange_may_retry(fcgi_exchange *ex)
 apr_off_t fcgi_exchange_sent(const fcgi_exchange *ex)
 {
     return ex->sent_before + ex->writer.sent;
-}
-
-/* Ends the exchange if the client is gone for certain. */
-static void check_connection(fcgi_exchange *ex)
-{
-    if (!is_pending(ex) || !ex->watch_client) {
-        return;
-    }
-    if (ex->r->connection->aborted) {
-        lose_client(ex, APR_SUCCESS, "the client's connection is gone");
-    }
-    else if (ex->client_gone && ex->body_done) {
-        lose_client(ex, APR_SUCCESS, "the client reset its connection");
-    }
 }
 
 int fcgi_exchange_is_over(fcgi_exchange *ex)

@@ -147,7 +147,7 @@ apr_off_t fcgi_exchange_sent(const fcgi_exchange *ex);
 
 /*
  * True if the exchange ended while it has no connection: its total time is
- * over, or its client has left, at which it looks if client_ready says that
+ * over, or it is safe and its client has left, at which it looks if client_ready says that
  * the socket has something. Else wake_at says when to ask again at the latest.
  */
 int fcgi_exchange_is_over(fcgi_exchange *ex);
