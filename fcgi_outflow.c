@@ -543,6 +543,9 @@ void fcgi_outflow_said(fcgi_outflow *flow, apr_size_t len)
     flow->awaits_room = 0;
     flow->has_room = 0;
     flow->given += flow->kind->has_socket ? 0 : len;
+    if (len) {
+        flow->delivered_at = fcgi_clock_now();
+    }
 }
 
 /* ---- the end ---- */

@@ -67,6 +67,9 @@ FcgiBackend one @ONE@ max=1 queue-timeout=20
 <Location /one/>
   SetHandler fcgi:one
 </Location>
+<Location /held-up/>
+  FcgiBufferMax 1M
+</Location>
 <Location /ignore/>
   FcgiIgnoreClientAbort On
 </Location>
@@ -144,7 +147,7 @@ subtest 'an answer that goes on is no silence, however long it takes' => sub {
 };
 
 subtest 'a client that reads slowly is not silent' => sub {
-    my ($conn, $path) = begin('large', rcvbuf => 4096);
+    my ($conn, $path) = begin('large', dir => '/held-up', rcvbuf => 4096);
     is($app->wait_report('ended', 2.5), undef);
     my $answer = $conn->read_response(timeout => 30);
     ok($answer->complete, 'whole') or diag $answer->error;
