@@ -194,31 +194,42 @@ static apr_status_t try_host(fcgi_conn *conn, apr_sockaddr_t *address,
 }
 
 /* An attempt beside another one, to see whether an address is back. */
-typedef struct probe {
+typedef struct attempt {
     apr_sockaddr_t *address; /* NULL: none is made */
     apr_socket_t *socket;
-} probe;
+} attempt;
 
-/* Begins one, if there is an address for it, and waits for nothing. */
-static void begin_probe(probe *probe, apr_sockaddr_t *first, apr_pool_t *pool)
+/* Begins one, if there is an address for it, and waits for nothing: end_probe()
+ * asks what came of it. */
+static void begin_probe(attempt *probe, apr_sockaddr_t *first,
+                        apr_pool_t *pool)
 {
-    probe->address = first->next && !fcgi_address_has_failed(first)
-                         ? fcgi_address_to_probe(first->next)
-                         : NULL;
-    if (probe->address
-        && apr_socket_create(&probe->socket, probe->address->family,
-                             SOCK_STREAM, APR_PROTO_TCP, pool)
-               != APR_SUCCESS) {
-        probe->address = NULL;
+    apr_status_t rv;
+
+    probe->address = fcgi_address_has_failed(first)
+                         ? NULL
+                         : fcgi_address_to_probe(first->next);
+    if (!probe->address) {
+        return;
     }
-    if (probe->address) {
-        apr_socket_timeout_set(probe->socket, 0);
-        apr_socket_connect(probe->socket, probe->address);
+    rv = apr_socket_create(&probe->socket, probe->address->family, SOCK_STREAM,
+                           APR_PROTO_TCP, pool);
+    if (rv == APR_SUCCESS) {
+        rv = apr_socket_timeout_set(probe->socket, 0);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = apr_socket_connect(probe->socket, probe->address);
+    }
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_EINPROGRESS(rv)) {
+        if (probe->socket) {
+            apr_socket_close(probe->socket);
+        }
+        probe->address = NULL;
     }
 }
 
 /* The other attempt is over: one that is not back by now may be later. */
-static void end_probe(const probe *probe)
+static void end_probe(const attempt *probe)
 {
     if (probe->address) {
         /* a second connect() says how the first one went */
@@ -274,7 +285,7 @@ static apr_status_t try_hosts(fcgi_conn *conn, apr_sockaddr_t *first,
                               apr_interval_time_t timeout)
 {
     apr_status_t rv;
-    probe probe;
+    attempt probe = { NULL, NULL };
 
     if (!first->next) {
         return try_host(conn, first, timeout);
