@@ -473,6 +473,9 @@ static apr_sockaddr_t *order(apr_sockaddr_t *first)
 {
     apr_sockaddr_t *ordered = NULL, *next;
 
+    if (!first->next) {
+        return first;
+    }
     apr_thread_mutex_lock(memory.mutex);
     for (; first; first = next) {
         apr_sockaddr_t **place = &ordered;
@@ -503,7 +506,7 @@ apr_status_t fcgi_address_resolve(const fcgi_address *address,
         rv = address->resolved ? ask(address, pool, first)
                                : ask_each_time(address, pool, first);
     }
-    if (rv == APR_SUCCESS && (*first)->next) {
+    if (rv == APR_SUCCESS && *first) {
         *first = order(*first);
     }
     return rv;
