@@ -1,11 +1,12 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_address.c - the syntax of addresses, and the memory of host names; the
- * contract is in fcgi_address.h. Knows no connection.
+ * fcgi_address.c - the syntax of addresses, and the memory of host names and
+ * of what answers; the contract is in fcgi_address.h. Knows no connection.
  */
 #include "fcgi_address.h"
 
+#include <stdint.h>
 #include <string.h>
 #include <strings.h>
 
@@ -40,6 +41,13 @@
  * oldest one's place. Clients may have a part in names. */
 #define FAILED_NAMES 16
 
+/* Addresses of which it is remembered how they were found; the next one takes
+ * the oldest one's place. */
+#define NOTED_ADDRESSES 32
+
+/* One that failed is tried again so often, beside others. */
+#define PROBE_EVERY apr_time_from_sec(5)
+
 /* The longest name of the DNS, with its NUL (RFC 1035, 2.3.4). */
 #define MAX_NAME 256
 
@@ -49,12 +57,24 @@ typedef struct failed_name {
     fcgi_instant until;
 } failed_name;
 
+/* How one of several addresses was found. */
+typedef struct noted_address {
+    uint8_t ip[16];
+    int len; /* of ip; 0: none noted here */
+    apr_port_t port;
+    int failed;               /* when it was tried last */
+    fcgi_instant tried_at;    /* then */
+    fcgi_instant answered_at; /* 0: never */
+} noted_address;
+
 static struct {
     apr_thread_mutex_t *mutex;    /* of the rest, and every fcgi_resolved */
     apr_thread_cond_t *has_asked; /* a name of which nothing is known was
                                    * asked for */
     failed_name failed[FAILED_NAMES];
     unsigned int next_failed;
+    noted_address noted[NOTED_ADDRESSES];
+    unsigned int next_noted;
 } memory;
 
 int fcgi_address_is_ours(const char *handler)
@@ -437,6 +457,116 @@ static apr_status_t ask_each_time(const fcgi_address *address,
     return rv;
 }
 
+/* ---- which answers ---- */
+
+/* Under the mutex, as the next one. */
+static noted_address *find_noted(const apr_sockaddr_t *address)
+{
+    int i;
+
+    for (i = 0; i < NOTED_ADDRESSES; i++) {
+        noted_address *noted = &memory.noted[i];
+
+        if (noted->len && noted->len == address->ipaddr_len
+            && noted->port == address->port
+            && !memcmp(noted->ip, address->ipaddr_ptr, (size_t)noted->len)) {
+            return noted;
+        }
+    }
+    return NULL;
+}
+
+static int has_failed(const noted_address *noted)
+{
+    return noted && noted->failed;
+}
+
+void fcgi_address_note(const apr_sockaddr_t *tried, int answered)
+{
+    noted_address *noted;
+
+    if (tried->ipaddr_len > (int)sizeof(noted->ip)) {
+        return;
+    }
+    apr_thread_mutex_lock(memory.mutex);
+    noted = find_noted(tried);
+    if (!noted) {
+        noted = &memory.noted[memory.next_noted++ % NOTED_ADDRESSES];
+        noted->len = tried->ipaddr_len;
+        noted->port = tried->port;
+        noted->answered_at = 0;
+        memcpy(noted->ip, tried->ipaddr_ptr, (size_t)noted->len);
+    }
+    noted->failed = !answered;
+    noted->tried_at = fcgi_clock_now();
+    if (answered) {
+        noted->answered_at = noted->tried_at;
+    }
+    apr_thread_mutex_unlock(memory.mutex);
+}
+
+int fcgi_address_has_failed(const apr_sockaddr_t *tried)
+{
+    int failed;
+
+    apr_thread_mutex_lock(memory.mutex);
+    failed = has_failed(find_noted(tried));
+    apr_thread_mutex_unlock(memory.mutex);
+    return failed;
+}
+
+apr_sockaddr_t *fcgi_address_to_probe(apr_sockaddr_t *first)
+{
+    fcgi_instant now = fcgi_clock_now();
+    noted_address *noted = NULL;
+
+    apr_thread_mutex_lock(memory.mutex);
+    for (; first; first = first->next) {
+        noted = find_noted(first);
+        if (has_failed(noted) && noted->tried_at + PROBE_EVERY <= now) {
+            noted->tried_at = now; /* nobody else does */
+            break;
+        }
+    }
+    apr_thread_mutex_unlock(memory.mutex);
+    return first;
+}
+
+/* Is a to be tried after b, which stands behind it? Under the mutex. */
+static int is_worse(const apr_sockaddr_t *a, const apr_sockaddr_t *b)
+{
+    const noted_address *noted_a = find_noted(a), *noted_b = find_noted(b);
+
+    return has_failed(noted_a)
+           && (!has_failed(noted_b)
+               || noted_a->answered_at < noted_b->answered_at);
+}
+
+/* Puts those that failed behind the others. */
+static apr_sockaddr_t *order(apr_sockaddr_t *first)
+{
+    apr_sockaddr_t *ordered = NULL, *next;
+
+    if (!first->next) {
+        return first;
+    }
+    apr_thread_mutex_lock(memory.mutex);
+    for (; first; first = next) {
+        apr_sockaddr_t **place = &ordered;
+
+        next = first->next;
+        while (*place && !is_worse(*place, first)) {
+            place = &(*place)->next;
+        }
+        first->next = *place;
+        *place = first;
+    }
+    apr_thread_mutex_unlock(memory.mutex);
+    return ordered;
+}
+
+/* ---- the story ---- */
+
 apr_status_t fcgi_address_resolve(const fcgi_address *address,
                                   apr_pool_t *pool, apr_sockaddr_t **first)
 {
@@ -446,11 +576,14 @@ apr_status_t fcgi_address_resolve(const fcgi_address *address,
         return look_up(address, pool, first);
     }
     rv = recall(address, pool, first);
-    if (rv != APR_SUCCESS || *first) {
-        return rv;
+    if (rv == APR_SUCCESS && !*first) {
+        rv = address->resolved ? ask(address, pool, first)
+                               : ask_each_time(address, pool, first);
     }
-    return address->resolved ? ask(address, pool, first)
-                             : ask_each_time(address, pool, first);
+    if (rv == APR_SUCCESS && *first) {
+        *first = order(*first);
+    }
+    return rv;
 }
 
 void fcgi_address_doubt(const fcgi_address *address)

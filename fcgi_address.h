@@ -2,7 +2,7 @@
 
 /*
  * fcgi_address.h - where an application listens: an address as it is written,
- * and what a host name was found to be. Makes no connection; knows neither
+ * what a host name was found to be, and which of it answers. Makes no connection; knows neither
  * requests nor HTTP.
  */
 #ifndef FCGI_ADDRESS_H
@@ -71,13 +71,26 @@ void fcgi_address_remember(fcgi_address *address, apr_pool_t *pool,
                            apr_interval_time_t ttl);
 
 /*
- * The socket addresses to try, in order, in pool. May wait for the system's
+ * The socket addresses to try, in order, in pool: those that failed when they
+ * were tried last (fcgi_address_note()) come behind all others, and first of
+ * them the one that answered last. May wait for the system's
  * resolver; what was found before is used while another thread asks anew, and
  * when there is no answer. That a name does not resolve holds for a quarter of
  * a second. Errors as apr_sockaddr_info_get().
  */
 apr_status_t fcgi_address_resolve(const fcgi_address *address,
                                   apr_pool_t *pool, apr_sockaddr_t **first);
+
+/* Tells how one of a name's several addresses was found by who tried it; all
+ * requests of this process are to know. */
+void fcgi_address_note(const apr_sockaddr_t *tried, int answered);
+
+/* True if it failed when it was tried last. */
+int fcgi_address_has_failed(const apr_sockaddr_t *tried);
+
+/* One of those from first on that failed, and was not tried for some seconds:
+ * the caller is to try it, beside what it does. NULL: none. */
+apr_sockaddr_t *fcgi_address_to_probe(apr_sockaddr_t *first);
 
 /* Nobody answers there: the name is to be looked up again, but not more than
  * once a second. */

@@ -8,6 +8,8 @@
  */
 #include "fcgi_backend.h"
 
+#include <apr_atomic.h>
+#include <apr_file_info.h>
 #include <apr_strings.h>
 
 #include "fcgi_idle.h"
@@ -27,6 +29,11 @@
  * made may have no free worker. */
 #define BUSY apr_time_from_msec(5)
 
+/* A worker may end after a request, as PHP-FPM's do after pm.max_requests,
+ * some milliseconds after it said END_REQUEST. On a connection that was idle
+ * for so long that would show. */
+#define SETTLED apr_time_from_msec(250)
+
 /* How often one that waits in line looks whether its client is there. */
 #define LOOK_UP apr_time_from_msec(50)
 
@@ -38,6 +45,7 @@ fcgi_backend *fcgi_backend_create(apr_pool_t *pool,
     backend->address = address;
     backend->name = address->name;
     backend->line = apr_pcalloc(pool, sizeof(*backend->line));
+    backend->place = apr_pcalloc(pool, sizeof(*backend->place));
     return backend;
 }
 
@@ -88,13 +96,65 @@ int fcgi_backend_is_pressed(const fcgi_backend *backend)
     return fcgi_line_is_pressed(backend->line);
 }
 
+/* ---- what is too old ---- */
+
+/* Looks what the path leads to; nothing there is nothing new. */
+static void look_at_place(fcgi_place *place, const char *path,
+                          apr_pool_t *pool)
+{
+    apr_finfo_t info;
+
+    if (apr_stat(&info, path, APR_FINFO_IDENT | APR_FINFO_CTIME, pool)
+            == APR_SUCCESS
+        && (info.device != place->device || info.inode != place->inode
+            || info.ctime != place->changed)) {
+        place->device = info.device;
+        place->inode = info.inode;
+        place->changed = info.ctime;
+        apr_atomic_inc32(&place->generation);
+    }
+}
+
+/* The generation of what the backend's path leads to, at which one thread
+ * looks once a second. To be asked before connecting: so a connection may be
+ * taken for an old one, and never an old one for new. */
+static apr_uint32_t generation_of(const fcgi_backend *backend,
+                                  apr_pool_t *pool)
+{
+    fcgi_place *place = backend->place;
+    apr_uint32_t second = (apr_uint32_t)apr_time_sec(fcgi_clock_now()) + 1;
+    apr_uint32_t looked = apr_atomic_read32(&place->looked);
+
+    if (backend->address->path && backend->line->limits.keepalive
+        && looked != second
+        && apr_atomic_cas32(&place->looked, second, looked) == looked) {
+        look_at_place(place, backend->address->path, pool);
+    }
+    return apr_atomic_read32(&place->generation);
+}
+
+/* True if a connection is to carry no other request: a release of the
+ * application may have taken the place of the one that it leads to. */
+static int is_outdated(const fcgi_backend *backend, const fcgi_conn *conn)
+{
+    return conn->generation != generation_of(backend, conn->pool)
+           || (backend->lifetime
+               && fcgi_clock_now() - conn->made_at >= backend->lifetime);
+}
+
 /* ---- in line ---- */
+
+/* True if a connection that was used just now is not for that request. */
+static int wants_new(const fcgi_patience *patience)
+{
+    return patience->fresh || patience->unrepeatable;
+}
 
 /* A permit was granted. A connection that was handed on replaces the new one,
  * or leaves its permit to it. */
-static fcgi_conn *use_grant(fcgi_conn *conn, fcgi_conn *handed, int fresh)
+static fcgi_conn *use_grant(fcgi_conn *conn, fcgi_conn *handed, int is_new)
 {
-    if (handed && (fresh || !fcgi_idle_is_quiet(handed))) {
+    if (handed && (is_new || !fcgi_idle_is_quiet(handed))) {
         fcgi_conn_close(handed, FCGI_CONN_IN_USE);
         handed = NULL;
     }
@@ -148,7 +208,7 @@ static fcgi_conn *wait_in_line(const fcgi_backend *backend, fcgi_conn *conn,
     }
     if (state == FCGI_LINE_PERMIT) {
         if (outcome != FCGI_OUTCOME_CLIENT_GONE) {
-            return use_grant(conn, handed, patience->fresh);
+            return use_grant(conn, handed, wants_new(patience));
         }
         return_grant(backend->line, handed);
     }
@@ -248,9 +308,11 @@ static apr_status_t try_to_connect(const fcgi_backend *backend,
                                    apr_pool_t *pool, fcgi_result *result)
 {
     fcgi_account *account = backend->line->account;
-    apr_status_t rv =
-        fcgi_conn_open(conn, backend->address, timeout, pool, result);
+    apr_status_t rv;
 
+    conn->generation = generation_of(backend, pool);
+    rv = fcgi_conn_open(conn, backend->address, timeout, pool, result);
+    conn->made_at = fcgi_clock_now();
     if (account
         && (rv == APR_SUCCESS || APR_STATUS_IS_ENOENT(rv)
             || APR_STATUS_IS_ECONNREFUSED(rv))) {
@@ -319,20 +381,43 @@ static int connect_pressing(const fcgi_backend *backend, fcgi_conn *conn,
     return connected;
 }
 
-/* A connection with its permit: handed on, or new. NULL with *result set. */
+/* One that was kept, idle for age at least, or NULL. */
+static fcgi_conn *take_kept(const fcgi_backend *backend,
+                            const fcgi_patience *patience,
+                            apr_interval_time_t age)
+{
+    return backend->line->limits.keepalive && !patience->fresh
+               ? fcgi_idle_take(backend->line, age)
+               : NULL;
+}
+
+/*
+ * A connection with its permit: handed on, or new, with the permit of the kept
+ * one that it replaces, if that is not NULL. A request for which the kept ones
+ * were used too recently replaces one, whose worker is free by that. NULL with
+ * *result set.
+ */
 static fcgi_conn *make_conn(const fcgi_backend *backend, apr_pool_t *pool,
-                            fcgi_patience *patience, fcgi_result *result)
+                            fcgi_patience *patience, fcgi_conn *replaced,
+                            fcgi_result *result)
 {
     int keepable = backend->line->limits.keepalive > 0 && fcgi_idle_is_on();
     fcgi_conn *made = fcgi_conn_create(pool, backend->line, keepable);
     fcgi_instant since = fcgi_clock_now();
     fcgi_conn *conn;
 
+    if (!replaced && patience->unrepeatable) {
+        replaced = take_kept(backend, patience, 0);
+    }
     if (!made) {
+        if (replaced) {
+            return_grant(backend->line, replaced);
+        }
         fail(result, FCGI_OUTCOME_NO_PLACE, FCGI_PHASE_QUEUE, "out of memory");
         return NULL;
     }
-    conn = get_permit(backend, made, patience, result);
+    conn = replaced ? use_grant(made, replaced, 1)
+                    : get_permit(backend, made, patience, result);
     patience->waits.queue += fcgi_clock_now() - since;
     if (!conn) {
         give_up(made);
@@ -348,13 +433,12 @@ static fcgi_conn *make_conn(const fcgi_backend *backend, apr_pool_t *pool,
 fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
                                 fcgi_patience *patience, fcgi_result *result)
 {
-    fcgi_conn *conn = NULL;
+    fcgi_conn *kept =
+        take_kept(backend, patience, patience->unrepeatable ? SETTLED : 0);
+    fcgi_conn *conn = kept;
 
-    if (backend->line->limits.keepalive && !patience->fresh) {
-        conn = fcgi_idle_take(backend->line);
-    }
-    if (!conn) {
-        conn = make_conn(backend, pool, patience, result);
+    if (!kept || is_outdated(backend, kept)) {
+        conn = make_conn(backend, pool, patience, kept, result);
     }
     if (conn) {
         conn->used_at = fcgi_clock_now();
@@ -368,18 +452,28 @@ fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
     return conn;
 }
 
+/* When a connection that is kept from now on is to be closed. */
+static fcgi_instant expiry(const fcgi_backend *backend, const fcgi_conn *conn)
+{
+    fcgi_instant expires = fcgi_clock_now() + backend->idle_time;
+    fcgi_instant end = conn->made_at + backend->lifetime;
+
+    return backend->lifetime && end < expires ? end : expires;
+}
+
 const char *fcgi_backend_release(const fcgi_backend *backend, fcgi_conn *conn,
                                  int quiet)
 {
     fcgi_line *line = backend->line;
 
     fcgi_backend_unpress(conn);
-    quiet = quiet && conn->keep_asked && fcgi_idle_is_on();
+    quiet = quiet && conn->keep_asked && fcgi_idle_is_on()
+            && !is_outdated(backend, conn);
     if (quiet && fcgi_line_hand_on(line, conn)) {
         return "handed on";
     }
     if (quiet && fcgi_line_keep(line)) {
-        fcgi_idle_put(conn, fcgi_clock_now() + backend->idle_time);
+        fcgi_idle_put(conn, expiry(backend, conn));
         return "kept";
     }
     fcgi_conn_close(conn, FCGI_CONN_IN_USE);

@@ -16,13 +16,24 @@
 #include "fcgi_line.h"
 #include "fcgi_outcome.h"
 
+/* What a unix socket's path leads to, as this process saw it last. */
+typedef struct fcgi_place {
+    apr_uint32_t looked; /* atomic: in which second of the clock; 0: never */
+    apr_uint32_t generation; /* atomic: counts the sockets that were there */
+    apr_dev_t device;        /* these three: who looks alone */
+    apr_ino_t inode;
+    apr_int64_t changed; /* a number is given again when a socket is gone */
+} fcgi_place;
+
 typedef struct fcgi_backend {
     const fcgi_address *address;
     const char *name;                  /* the address's */
     fcgi_line *line;                   /* its limits, and who has permits */
     apr_interval_time_t queue_timeout; /* in line at most */
     apr_interval_time_t idle_time;     /* a kept connection lives */
-    apr_uint32_t requests; /* a connection may carry; 0: any number */
+    apr_uint32_t requests;        /* a connection may carry; 0: any number */
+    apr_interval_time_t lifetime; /* of a connection; 0: no end */
+    fcgi_place *place;
 } fcgi_backend;
 
 /* How a request wants its connection. */
@@ -30,6 +41,8 @@ typedef struct fcgi_patience {
     apr_interval_time_t connect; /* trying, once it has a permit */
     fcgi_instant until;          /* whatever else is allowed; 0: no end */
     int fresh;                   /* not one that was used before */
+    int unrepeatable;            /* it is lost if its connection ends: not one
+                                  * that was used just now */
     int once;                    /* one attempt without standing in line: it
                                   * was waited for in vain just now */
     /*
@@ -85,8 +98,9 @@ int fcgi_backend_is_pressed(const fcgi_backend *backend);
 /*
  * Ends the use of a connection. quiet says that it may carry another request
  * (FastCGI 1.0, 3.5): it was asked to stay open, the request is wholly
- * written, its END_REQUEST is read, and not a byte more. Then it is handed to
- * who waits for it in this child, or kept if nobody waits; else closed.
+ * written, its END_REQUEST is read, and not a byte more. Then, unless it is
+ * older than its lifetime or its path leads to another socket by now, it is
+ * handed to who waits for it in this child, or kept if nobody waits; else closed.
  * Returns which of these, as a word for the log.
  */
 const char *fcgi_backend_release(const fcgi_backend *backend, fcgi_conn *conn,

@@ -23,6 +23,10 @@
 /* Addresses of one host name that are tried; more are left alone. */
 #define MAX_ADDRESSES 16
 
+/* One that failed before has no more time than this: the others may be back
+ * sooner. */
+#define FAILED_SHARE apr_time_from_msec(500)
+
 fcgi_conn *fcgi_conn_create(apr_pool_t *pool, fcgi_line *line, int keepable)
 {
     fcgi_conn *conn;
@@ -189,9 +193,70 @@ static apr_status_t try_host(fcgi_conn *conn, apr_sockaddr_t *address,
     return rv;
 }
 
+/* An attempt beside another one, to see whether an address is back. */
+typedef struct attempt {
+    apr_sockaddr_t *address; /* NULL: none is made */
+    apr_socket_t *socket;
+} attempt;
+
+/* Begins one, if there is an address for it, and waits for nothing: end_probe()
+ * asks what came of it. */
+static void begin_probe(attempt *probe, apr_sockaddr_t *first,
+                        apr_pool_t *pool)
+{
+    apr_status_t rv;
+
+    probe->address = fcgi_address_has_failed(first)
+                         ? NULL
+                         : fcgi_address_to_probe(first->next);
+    if (!probe->address) {
+        return;
+    }
+    rv = apr_socket_create(&probe->socket, probe->address->family, SOCK_STREAM,
+                           APR_PROTO_TCP, pool);
+    if (rv == APR_SUCCESS) {
+        rv = apr_socket_timeout_set(probe->socket, 0);
+    }
+    if (rv == APR_SUCCESS) {
+        rv = apr_socket_connect(probe->socket, probe->address);
+    }
+    if (rv != APR_SUCCESS && !APR_STATUS_IS_EINPROGRESS(rv)) {
+        if (probe->socket) {
+            apr_socket_close(probe->socket);
+        }
+        probe->address = NULL;
+    }
+}
+
+/* The other attempt is over: one that is not back by now may be later. */
+static void end_probe(const attempt *probe)
+{
+    if (probe->address) {
+        /* a second connect() says how the first one went */
+        fcgi_address_note(probe->address,
+                          apr_socket_connect(probe->socket, probe->address)
+                              == APR_SUCCESS);
+        apr_socket_close(probe->socket);
+    }
+}
+
+/* Tries one of several addresses, and remembers how that was. */
+static apr_status_t try_one(fcgi_conn *conn, apr_sockaddr_t *address,
+                            apr_interval_time_t share)
+{
+    apr_status_t rv;
+
+    if (share > FAILED_SHARE && fcgi_address_has_failed(address)) {
+        share = FAILED_SHARE;
+    }
+    rv = try_host(conn, address, share);
+    fcgi_address_note(address, rv == APR_SUCCESS);
+    return rv;
+}
+
 /* Each address gets an equal share of the time that is left. */
-static apr_status_t try_hosts(fcgi_conn *conn, apr_sockaddr_t *first,
-                              apr_interval_time_t timeout)
+static apr_status_t try_several(fcgi_conn *conn, apr_sockaddr_t *first,
+                                apr_interval_time_t timeout)
 {
     fcgi_instant deadline = fcgi_clock_now() + timeout;
     apr_sockaddr_t *address;
@@ -208,11 +273,26 @@ static apr_status_t try_hosts(fcgi_conn *conn, apr_sockaddr_t *first,
         if (share <= 0) {
             break;
         }
-        rv = try_host(conn, address, share);
+        rv = try_one(conn, address, share);
         if (rv == APR_SUCCESS) {
             break;
         }
     }
+    return rv;
+}
+
+static apr_status_t try_hosts(fcgi_conn *conn, apr_sockaddr_t *first,
+                              apr_interval_time_t timeout)
+{
+    apr_status_t rv;
+    attempt probe = { NULL, NULL };
+
+    if (!first->next) {
+        return try_host(conn, first, timeout);
+    }
+    begin_probe(&probe, first, conn->pool);
+    rv = try_several(conn, first, timeout);
+    end_probe(&probe);
     return rv;
 }
 

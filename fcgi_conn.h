@@ -46,10 +46,13 @@ typedef struct fcgi_conn {
     apr_uint32_t requests; /* carried so far, with this one */
     uint16_t request_id;   /* of this one, see fcgi_backend_acquire() */
     fcgi_instant used_at;  /* when this request got it */
+    fcgi_instant made_at;
+    apr_uint32_t generation; /* of what its path led to, see fcgi_place */
 
     /* while idle, with link */
     apr_pollfd_t watched;
-    int is_watched;          /* it is in the pollset */
+    int is_watched; /* it is in the pollset */
+    fcgi_instant idle_since;
     fcgi_instant watch_from; /* when it is worth being in it */
     fcgi_instant expires;
 } fcgi_conn;

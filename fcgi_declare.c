@@ -23,6 +23,7 @@ typedef enum {
     KEY_KEEPALIVE,
     KEY_IDLE,
     KEY_REQUESTS,
+    KEY_LIFETIME,
     KEY_TTL,
     KEY_COUNT
 } key_index;
@@ -44,6 +45,7 @@ static const struct key {
     [KEY_KEEPALIVE] = { "keepalive", 0, 0, 0, HIGHEST },
     [KEY_IDLE] = { "idle", 1, 30 * SECONDS, 1, ONE_YEAR },
     [KEY_REQUESTS] = { "requests", 0, 0, 1, INT_MAX },
+    [KEY_LIFETIME] = { "lifetime", 1, 0, 1, ONE_YEAR },
     [KEY_TTL] = { "ttl", 1, 60 * SECONDS, 1, ONE_YEAR },
 };
 
@@ -54,7 +56,7 @@ typedef struct fcgi_declared {
 } fcgi_declared;
 
 static const fcgi_declared nothing_declared = {
-    { UNSET, UNSET, UNSET, UNSET, UNSET, UNSET, UNSET }, { NULL }
+    { UNSET, UNSET, UNSET, UNSET, UNSET, UNSET, UNSET, UNSET }, { NULL }
 };
 
 static const fcgi_declared *declared_of(const fcgi_known *known)
@@ -102,7 +104,8 @@ static const char *parse_setting(apr_pool_t *pool, const char *text,
     if (key == KEY_COUNT) {
         return apr_psprintf(pool,
                             "'%s': there is max=, queue=, queue-timeout=, "
-                            "keepalive=, idle=, requests= and ttl=",
+                            "keepalive=, idle=, requests=, lifetime= and "
+                            "ttl=",
                             text);
     }
     *index = (key_index)key;
@@ -236,6 +239,7 @@ static void apply(apr_pool_t *pool, fcgi_known *known)
     backend->queue_timeout = value_of(known, KEY_QUEUE_TIMEOUT);
     backend->idle_time = value_of(known, KEY_IDLE);
     backend->requests = (apr_uint32_t)value_of(known, KEY_REQUESTS);
+    backend->lifetime = value_of(known, KEY_LIFETIME);
     fcgi_address_remember(known->address, pool, value_of(known, KEY_TTL));
     if (limits->max) {
         backend->line->handed =
@@ -269,13 +273,13 @@ int fcgi_declare_complete(apr_pool_t *pconf, apr_pool_t *plog,
     return fcgi_known_each(complete, pconf);
 }
 
-/* Adds key=value to a line; nothing for a number without limit. */
+/* Adds key=value to a line; nothing for what has no limit. */
 static const char *add_key(apr_pool_t *pool, const char *line,
                            const fcgi_known *known, key_index key)
 {
     apr_int64_t value = value_of(known, key);
 
-    if (!value && key == KEY_REQUESTS) {
+    if (!value && (key == KEY_REQUESTS || key == KEY_LIFETIME)) {
         return line;
     }
     return apr_psprintf(pool, "%s %s=%" APR_INT64_T_FMT "%s", line,
@@ -302,6 +306,7 @@ static const char *describe(apr_pool_t *pool, const fcgi_known *known)
         line = add_key(pool, line, known, KEY_KEEPALIVE);
         line = add_key(pool, line, known, KEY_IDLE);
         line = add_key(pool, line, known, KEY_REQUESTS);
+        line = add_key(pool, line, known, KEY_LIFETIME);
     }
     return known->address->host ? add_key(pool, line, known, KEY_TTL) : line;
 }

@@ -57,6 +57,9 @@ static int ready_of(const apr_pollfd_t *pfd, int is_client)
     if (pfd->rtnevents & (APR_POLLOUT | ended)) {
         ready |= is_client ? FCGI_WANTS_CLIENT_WRITE : FCGI_WANTS_WRITE;
     }
+    if (is_client && pfd->rtnevents & ended) {
+        ready |= FCGI_WANTS_CLIENT_END;
+    }
     return ready;
 }
 
@@ -85,7 +88,7 @@ static apr_interval_time_t client_tick(const fcgi_exchange *ex,
 /*
  * Waits once for what ex wants, at most tick if that is not 0. A socket of
  * which nothing is wanted is left out: poll() would tell of its end again and
- * again.
+ * again. If only the client's end is wanted there is no event to ask for.
  */
 static void wait_once(fcgi_exchange *ex, apr_interval_time_t tick)
 {
@@ -94,6 +97,8 @@ static void wait_once(fcgi_exchange *ex, apr_interval_time_t tick)
         events_of(ex->wants, FCGI_WANTS_READ, FCGI_WANTS_WRITE);
     apr_int16_t client = events_of(c->master ? 0 : ex->wants,
                                    FCGI_WANTS_CLIENT, FCGI_WANTS_CLIENT_WRITE);
+    int has_client =
+        client || (!c->master && ex->wants & FCGI_WANTS_CLIENT_END);
     apr_interval_time_t timeout = time_left(ex);
     apr_pollfd_t pfds[2];
     apr_int32_t count = 0, signalled, i;
@@ -102,7 +107,7 @@ static void wait_once(fcgi_exchange *ex, apr_interval_time_t tick)
     if (application) {
         add(&pfds[count++], ex->conn->socket, application);
     }
-    if (client) {
+    if (has_client) {
         add(&pfds[count++], ap_get_conn_socket(c), client);
     }
     if (tick && (timeout < 0 || timeout > tick)) {
@@ -139,16 +144,17 @@ fcgi_outcome fcgi_driver_run(fcgi_exchange *ex)
     return ex->result.outcome;
 }
 
-/* Waits at most left for the client to say something, as its end. */
+/* Waits at most left for the client to say something, as its end; once that
+ * is known, for a reset. */
 static void wait_for_client(fcgi_exchange *ex, apr_interval_time_t left)
 {
     apr_socket_t *socket = ap_get_conn_socket(ex->r->connection);
     apr_int32_t signalled;
     apr_pollfd_t pfd;
 
-    add(&pfd, socket, APR_POLLIN);
+    add(&pfd, socket, ex->client_ended_at ? 0 : APR_POLLIN);
     if (apr_poll(&pfd, 1, &signalled, left) == APR_SUCCESS) {
-        fcgi_exchange_ready(ex, FCGI_WANTS_CLIENT);
+        fcgi_exchange_ready(ex, ready_of(&pfd, 1));
     }
 }
 
@@ -156,11 +162,12 @@ apr_status_t fcgi_driver_pause(void *exchange, apr_interval_time_t interval)
 {
     fcgi_exchange *ex = exchange;
     fcgi_instant now = fcgi_clock_now(), until = now + interval;
+    apr_interval_time_t left = interval;
 
     do {
-        apr_interval_time_t left = until - now;
 
-        if (!ex->r->connection->master && ex->watch_client && ex->body_done) {
+        if (!ex->r->connection->master && ex->watch_client && ex->body_done
+            && !ex->client_gone) {
             wait_for_client(ex, left);
         }
         else if (left) {
@@ -170,6 +177,10 @@ apr_status_t fcgi_driver_pause(void *exchange, apr_interval_time_t interval)
             return APR_ECONNABORTED;
         }
         now = fcgi_clock_now();
+        left = until - now;
+        if (ex->wake_at && time_left(ex) < left) {
+            left = time_left(ex);
+        }
     } while (now < until);
     return APR_SUCCESS;
 }

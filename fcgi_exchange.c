@@ -34,6 +34,11 @@ APLOG_USE_MODULE(fastcgi_handler);
  * one read may give beyond that. */
 #define STREAM_MEMORY (4 * OUT_MAX)
 
+/* A client that closed its sending side may wait for its answer, or may have
+ * left: it is given up after so long without a byte for it. One that left
+ * answers a byte with a reset. */
+#define SILENCE apr_time_from_sec(1)
+
 /* So much of a held body is made ready to be written at a time; what is in a
  * file is mapped into memory, not copied. */
 #define HELD_PART (512 * 1024)
@@ -308,8 +313,43 @@ static void read_body(fcgi_exchange *ex, apr_read_type_e block)
 
 static int is_gone(apr_status_t rv)
 {
-    return APR_STATUS_IS_EOF(rv) || APR_STATUS_IS_ECONNRESET(rv)
-           || APR_STATUS_IS_ECONNABORTED(rv) || APR_STATUS_IS_EPIPE(rv);
+    return APR_STATUS_IS_ECONNRESET(rv) || APR_STATUS_IS_ECONNABORTED(rv)
+           || APR_STATUS_IS_EPIPE(rv);
+}
+
+/* Safe to do twice (RFC 9110, 9.2.1). */
+static int is_safe(const fcgi_exchange *ex)
+{
+    return ex->r->method_number == M_GET /* and HEAD */
+           || ex->r->method_number == M_OPTIONS
+           || ex->r->method_number == M_TRACE;
+}
+
+/* Whoever sends what is not safe may not wait for what it does: jobs are
+ * started so. It is sent, in its turn, if it is all here. */
+static int must_be_sent(const fcgi_exchange *ex)
+{
+    return ex->body_done && !ex->sent_at && !ex->write_failed && !is_safe(ex);
+}
+
+/* Ends the exchange if the client is gone for certain. */
+static void check_connection(fcgi_exchange *ex)
+{
+    if (!is_pending(ex) || !ex->watch_client || must_be_sent(ex)) {
+        return;
+    }
+    if (ex->r->connection->aborted) {
+        lose_client(ex, APR_SUCCESS, "the client's connection is gone");
+    }
+    else if (ex->client_gone && ex->body_done) {
+        lose_client(ex, APR_SUCCESS, "the client reset its connection");
+    }
+}
+
+/* The client sends no more, which is not to say that it left. */
+static void note_client_end(fcgi_exchange *ex)
+{
+    ex->client_ended_at = fcgi_clock_now();
 }
 
 /* The client's socket has something although the request is here: its end,
@@ -328,13 +368,17 @@ static void check_client(fcgi_exchange *ex)
      * body is over, although the body is here. */
     rv = apr_socket_atreadeof(ap_get_conn_socket(c), &at_eof);
     if (rv == APR_SUCCESS && at_eof) {
-        lose_client(ex, APR_SUCCESS, "the client closed its connection");
+        note_client_end(ex);
         return;
     }
     rv = ap_get_brigade(c->input_filters, ex->body, AP_MODE_SPECULATIVE,
                         APR_NONBLOCK_READ, 1);
-    if (is_gone(rv)) {
-        lose_client(ex, rv, "the client closed its connection");
+    if (APR_STATUS_IS_EOF(rv)) {
+        note_client_end(ex); /* TLS says so before the socket does */
+    }
+    else if (is_gone(rv)) {
+        ex->client_gone = 1;
+        check_connection(ex);
     }
     else if (!APR_STATUS_IS_EAGAIN(rv)
              && (rv != APR_SUCCESS || !APR_BRIGADE_EMPTY(ex->body))) {
@@ -661,13 +705,46 @@ static void blame_client(fcgi_exchange *ex)
     }
 }
 
+/* True while the end of the client's connection would say something new. */
+static int watches_client(const fcgi_exchange *ex)
+{
+    return ex->body_done && ex->watch_client && !ex->client_gone;
+}
+
 static int wants_client(const fcgi_exchange *ex)
 {
     if (ex->write_failed && !ex->body_done) {
         return 0; /* its body, which nobody wants, hides its end */
     }
-    return ex->body_done ? ex->watch_client
+    return ex->body_done ? watches_client(ex) && !ex->client_ended_at
                          : ex->held->len + (apr_off_t)ex->writer.len < OUT_MAX;
+}
+
+/*
+ * Gives up a client that sends no more, after a time in which nothing was
+ * delivered to it. While bytes wait for room in its socket it is another
+ * matter: whoever left does not leave them there, but resets.
+ */
+static void check_silence(fcgi_exchange *ex)
+{
+    fcgi_instant since = ex->client_ended_at;
+
+    if (!since || !ex->watch_client || !is_pending(ex) || must_be_sent(ex)
+        || fcgi_outflow_is_behind(ex->outflow)) {
+        return;
+    }
+    if (since < ex->sent_at) {
+        since = ex->sent_at; /* there was nothing to be delivered before */
+    }
+    if (since < ex->outflow->delivered_at) {
+        since = ex->outflow->delivered_at;
+    }
+    if (fcgi_clock_now() < since + SILENCE) {
+        wake_by(ex, since + SILENCE);
+    }
+    else {
+        lose_client(ex, APR_SUCCESS, "the client closed its connection");
+    }
 }
 
 /* Has the application been busy with others for so long that idle connections
@@ -711,9 +788,11 @@ static void wait_or_give_up(fcgi_exchange *ex)
                     "FcgiFirstByteTimeout");
     }
     check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
+    check_silence(ex);
     press(ex);
     ex->wants |= (is_writing(ex) ? FCGI_WANTS_WRITE : 0)
                  | (wants_client(ex) ? FCGI_WANTS_CLIENT : 0)
+                 | (watches_client(ex) ? FCGI_WANTS_CLIENT_END : 0)
                  | (fcgi_outflow_room(ex->outflow) ? FCGI_WANTS_READ : 0);
 }
 
@@ -817,20 +896,25 @@ static int died_young(const fcgi_exchange *ex)
     return fcgi_clock_now() - since < ex->terms.retry;
 }
 
+/* What was sent of a streamed body is not held any more. */
+static int is_held(const fcgi_exchange *ex)
+{
+    return !ex->terms.stream_body || (!ex->body_len && ex->body_done);
+}
+
+int fcgi_exchange_is_repeatable(const fcgi_exchange *ex)
+{
+    return is_safe(ex) && is_held(ex) && ex->terms.retry && !ex->resent;
+}
+
 int fcgi_exchange_may_retry(fcgi_exchange *ex)
 {
-    int is_safe = ex->r->method_number == M_GET /* and HEAD */
-                  || ex->r->method_number == M_OPTIONS
-                  || ex->r->method_number == M_TRACE;
-    int is_streamed =
-        ex->terms.stream_body && (ex->body_len || !ex->body_done);
-
     if (ex->result.outcome != FCGI_OUTCOME_BROKEN || ex->first_byte_at
-        || is_streamed) {
+        || !is_held(ex)) {
         return 0;
     }
     if (!ex->on_reused || ex->writer.sent) {
-        if (!is_safe || ex->resent || !died_young(ex)) {
+        if (!fcgi_exchange_is_repeatable(ex) || !died_young(ex)) {
             return 0;
         }
         ex->resent = 1;
@@ -846,16 +930,14 @@ apr_off_t fcgi_exchange_sent(const fcgi_exchange *ex)
 
 int fcgi_exchange_is_over(fcgi_exchange *ex)
 {
+    ex->wake_at = 0;
     check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
-    if (!is_pending(ex)) {
-        return 1;
-    }
-    if (ex->r->connection->aborted && ex->watch_client) {
-        lose_client(ex, APR_SUCCESS, "the client's connection is gone");
-    }
-    else if (ex->client_ready && ex->body_done && ex->watch_client) {
+    check_connection(ex);
+    if (is_pending(ex) && ex->client_ready && ex->body_done
+        && ex->watch_client) {
         check_client(ex);
     }
+    check_silence(ex);
     return !is_pending(ex);
 }
 
@@ -864,9 +946,7 @@ fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex)
     do {
         ex->moved = 0;
         check_limit(ex, ex->started, ex->terms.total, "FcgiTotalTimeout");
-        if (is_pending(ex) && ex->r->connection->aborted && ex->watch_client) {
-            lose_client(ex, APR_SUCCESS, "the client's connection is gone");
-        }
+        check_connection(ex);
         if (is_pending(ex)) {
             read_application(ex);
         }
@@ -906,5 +986,6 @@ void fcgi_exchange_ready(fcgi_exchange *ex, int ready)
     ex->readable |= ready & FCGI_WANTS_READ;
     ex->writable |= ready & FCGI_WANTS_WRITE;
     ex->client_ready |= ready & FCGI_WANTS_CLIENT;
+    ex->client_gone |= ready & FCGI_WANTS_CLIENT_END;
     ex->outflow->has_room |= ready & FCGI_WANTS_CLIENT_WRITE;
 }

@@ -41,10 +41,11 @@ typedef struct fcgi_terms {
 } fcgi_terms;
 
 /* What a pending exchange waits for, beside its wake_at. */
-#define FCGI_WANTS_READ         1 /* the application's bytes, or its close */
-#define FCGI_WANTS_WRITE        2 /* room towards the application */
-#define FCGI_WANTS_CLIENT       4 /* the client's body, or its going away */
-#define FCGI_WANTS_CLIENT_WRITE 8 /* room towards the client */
+#define FCGI_WANTS_READ         1  /* the application's bytes, or its close */
+#define FCGI_WANTS_WRITE        2  /* room towards the application */
+#define FCGI_WANTS_CLIENT       4  /* the client's body, or its going away */
+#define FCGI_WANTS_CLIENT_WRITE 8  /* room towards the client */
+#define FCGI_WANTS_CLIENT_END   16 /* its connection is reset, or fails */
 
 typedef struct fcgi_exchange {
     request_rec *r;
@@ -81,8 +82,10 @@ typedef struct fcgi_exchange {
     apr_off_t body_len;       /* bytes so far */
     apr_off_t body_queued;    /* bytes of it that are in records */
     int body_done;            /* the last byte is here */
-    int watch_client;         /* its going away would show as readable */
-    int lost;                 /* it, or a filter, takes no more */
+    int watch_client;         /* its going away would show */
+    int client_gone;          /* its connection is reset, or failed */
+    fcgi_instant client_ended_at; /* it sends no more since; 0: it may */
+    int lost;                     /* it, or a filter, takes no more */
 
     /* readiness: 0 after an attempt that would have waited */
     int readable;
@@ -143,13 +146,17 @@ fcgi_outcome fcgi_exchange_step(fcgi_exchange *ex);
  */
 int fcgi_exchange_may_retry(fcgi_exchange *ex);
 
+/* True if that would be so whatever its connection does to a request that it
+ * accepts. To be asked once the body was taken. */
+int fcgi_exchange_is_repeatable(const fcgi_exchange *ex);
+
 /* Bytes written to the application, on all connections. */
 apr_off_t fcgi_exchange_sent(const fcgi_exchange *ex);
 
 /*
  * True if the exchange ended while it has no connection: its total time is
- * over, or its client has left, at which it looks if client_ready says that
- * the socket has something.
+ * over, or it is safe and its client has left, at which it looks if client_ready says that
+ * the socket has something. Else wake_at says when to ask again at the latest.
  */
 int fcgi_exchange_is_over(fcgi_exchange *ex);
 

@@ -375,7 +375,8 @@ void fcgi_idle_put(fcgi_conn *conn, fcgi_instant expires)
 
     fcgi_conn_move(conn, FCGI_CONN_IN_USE, FCGI_CONN_IDLE);
     conn->expires = expires;
-    conn->watch_from = fcgi_clock_now() + WATCH_AFTER;
+    conn->idle_since = fcgi_clock_now();
+    conn->watch_from = conn->idle_since + WATCH_AFTER;
     apr_thread_mutex_lock(idle.mutex);
     stopping = is_stopping();
     if (!stopping) {
@@ -394,15 +395,17 @@ void fcgi_idle_put(fcgi_conn *conn, fcgi_instant expires)
     }
 }
 
-/* The newest of that line, taken out of the ring, or NULL. */
-static fcgi_conn *take_newest(const fcgi_line *line)
+/* The newest of that line that has been idle for age, taken out of the ring,
+ * or NULL. */
+static fcgi_conn *take_newest(const fcgi_line *line, apr_interval_time_t age)
 {
+    fcgi_instant before = fcgi_clock_now() - age;
     fcgi_conn *conn;
 
     apr_thread_mutex_lock(idle.mutex);
     conn = APR_RING_LAST(&idle.ring);
     while (conn != APR_RING_SENTINEL(&idle.ring, fcgi_conn, link)
-           && conn->line != line) {
+           && (conn->line != line || conn->idle_since > before)) {
         conn = APR_RING_PREV(conn, link);
     }
     if (conn == APR_RING_SENTINEL(&idle.ring, fcgi_conn, link)) {
@@ -415,9 +418,9 @@ static fcgi_conn *take_newest(const fcgi_line *line)
     return conn;
 }
 
-fcgi_conn *fcgi_idle_take(fcgi_line *line)
+fcgi_conn *fcgi_idle_take(fcgi_line *line, apr_interval_time_t age)
 {
-    fcgi_conn *conn = idle.pollset ? take_newest(line) : NULL;
+    fcgi_conn *conn = idle.pollset ? take_newest(line, age) : NULL;
 
     while (conn) {
         if (fcgi_idle_is_quiet(conn) && fcgi_line_reuse(line)) {
@@ -425,7 +428,7 @@ fcgi_conn *fcgi_idle_take(fcgi_line *line)
             return conn;
         }
         close_idle(conn);
-        conn = take_newest(line);
+        conn = take_newest(line, age);
     }
     return NULL;
 }

@@ -39,10 +39,11 @@ int fcgi_idle_is_on(void);
 void fcgi_idle_put(fcgi_conn *conn, fcgi_instant expires);
 
 /*
- * A quiet connection of that line, in use now with its permit, or NULL. Those
- * found ended are thrown away.
+ * A quiet connection of that line that has been idle for age microseconds at
+ * least, in use now with its permit, or NULL. Those found ended are thrown
+ * away.
  */
-fcgi_conn *fcgi_idle_take(fcgi_line *line);
+fcgi_conn *fcgi_idle_take(fcgi_line *line, apr_interval_time_t age);
 
 /* True if nothing came on a connection that carries no request; tells of
  * stray bytes. */

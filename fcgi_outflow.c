@@ -93,6 +93,7 @@ static void socket_note_given(fcgi_outflow *flow)
 {
     if (!flow->outlet.r->connection->data_in_output_filters) {
         flow->given = 0;
+        flow->delivered_at = fcgi_clock_now();
         fcgi_spool_reclaim(flow->held);
     }
 }
@@ -548,6 +549,9 @@ void fcgi_outflow_said(fcgi_outflow *flow, apr_size_t len)
     flow->awaits_room = 0;
     flow->has_room = 0;
     flow->given += flow->kind->has_socket ? 0 : len;
+    if (len) {
+        flow->delivered_at = fcgi_clock_now();
+    }
 }
 
 /* ---- the end ---- */

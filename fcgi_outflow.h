@@ -61,10 +61,12 @@ typedef struct fcgi_outflow {
     int awaits_room;  /* something else is to be said first */
 
     /* given */
-    apr_size_t given;   /* bytes of which httpd may hold some still */
-    apr_size_t at_once; /* how many httpd takes without waiting */
-    int has_room;       /* the client's socket is known to take some */
-    int file_pieces;    /* that an HTTP/2 stream got in pauses */
+    apr_size_t given;          /* bytes of which httpd may hold some still */
+    apr_size_t at_once;        /* how many httpd takes without waiting */
+    int has_room;              /* the client's socket is known to take some */
+    int file_pieces;           /* that an HTTP/2 stream got in pauses */
+    fcgi_instant delivered_at; /* its socket took all there was then; 0: not
+                                * yet, or there is no socket */
 
     /* flushing */
     fcgi_flush flush;

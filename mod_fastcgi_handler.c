@@ -421,6 +421,7 @@ static void ask(fcgi_exchange *ex, const fcgi_params *params)
 
     patience.connect = ex->terms.connect;
     patience.until = ex->terms.total ? ex->started + ex->terms.total : 0;
+    patience.unrepeatable = !fcgi_exchange_is_repeatable(ex);
     patience.once = was_in_vain(ex);
     patience.pause = fcgi_driver_pause;
     patience.baton = ex;

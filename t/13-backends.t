@@ -62,6 +62,7 @@ my %keys = (
     requests => [[qw(1 500 2147483647)],
                  ['', qw(0 -1 x 1k 2147483648 99999999999999999999)],
                  qr/a number/],
+    lifetime => [@times],
     ttl => [@times],
 );
 
@@ -86,7 +87,7 @@ subtest 'what there is to write' => sub {
         'localhost:9000', 'fcgi:localhost:9000', '[::1]:9000',
         'app /run/app.sock', 'a-b_c.d9 localhost:9000', 'app "/with space"',
         'app fcgi://localhost:9000', 'app /a max=3 queue=4 queue-timeout=5 '
-        . 'keepalive=3 idle=6 requests=7 ttl=8';
+        . 'keepalive=3 idle=6 requests=7 lifetime=9 ttl=8';
     refused('FcgiBackend', qr/write \[name\] address \[key=value...\]/);
     refused("FcgiBackend /a $_", qr/'$_': there is max=, queue=, queue-time/)
         for qw(min=1 maxx=1 ma=1 =1 queue_timeout=1 name=x);

@@ -950,7 +950,7 @@ EOC
     $slow->close;
     my $left = $open->('/app/held');
     $app{app}->wait_report('held');
-    $left->close;
+    $left->reset;
     $httpd->wait_for_log(qr/FCGI09: .* $_/, 10)
         for qw(headers body);
     for my $name (qw(line turn)) {

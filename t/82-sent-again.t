@@ -244,6 +244,7 @@ sub make_idle {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my ($number) = $answer->body =~ /connection=(\d+)/;
     ok($number, 'a connection is idle') or diag $answer->raw;
+    settle();
     return $number // 0;
 }
 
@@ -344,6 +345,9 @@ subtest 'max=1: the second time in the place of the first' => sub {
     answered(ask('GET', '/single/after'), '/single/after', 1, 'GET');
 };
 
+# Lets an idle connection be idle for so long that any request may take it.
+sub settle { return select undef, undef, undef, 0.3 }
+
 subtest 'kept, and all of the request was accepted' => sub {
     for my $how (qw(die reset)) {
         make_idle();
@@ -379,6 +383,7 @@ subtest 'kept, and a part was accepted' => sub {
     for my $method (qw(POST GET)) {
         my $path = "/kept/part-of-next-$method";
         is(ask('GET', $path)->status, 200, 'a connection is idle');
+        settle();
         my $connections = $kept->connections;
         $path = "/kept/after-part-$method";
         my $answer = ask($method, $path, $LARGE x 20);
@@ -433,6 +438,7 @@ sub hang_up {
     my $times = asked_for('/kept/hang-up') + 1;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     is(ask('GET', '/kept/hang-up')->status, 200, 'a connection is idle');
+    settle();
     Private::spew("$shim/seem-quiet", '');
     $kept->release("hang-up$times");
     ok(Private::wait_until(5, sub { !app_sockets() }), 'it is reset');

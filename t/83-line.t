@@ -303,7 +303,7 @@ subtest 'every end gives the place back' => sub {
             if ($end eq 'leaves') {
                 my $conn = ask($httpd, $end);
                 ok($app->wait_report('has', $PATIENCE), 'the client leaves');
-                $conn->close;
+                $conn->reset;
                 ok($httpd->wait_for_log(qr/FCGI09/), 'which is seen');
             }
             else {
