@@ -98,46 +98,58 @@ int fcgi_backend_is_pressed(const fcgi_backend *backend)
 
 /* ---- what is too old ---- */
 
-/* Looks what the path leads to; nothing there is nothing new. */
-static void look_at_place(fcgi_place *place, const char *path,
-                          apr_pool_t *pool)
+static apr_uint64_t mix(apr_uint64_t sum, apr_uint64_t value)
 {
-    apr_finfo_t info;
-
-    if (apr_stat(&info, path, APR_FINFO_IDENT | APR_FINFO_CTIME, pool)
-            == APR_SUCCESS
-        && (info.device != place->device || info.inode != place->inode
-            || info.ctime != place->changed)) {
-        place->device = info.device;
-        place->inode = info.inode;
-        place->changed = info.ctime;
-        apr_atomic_inc32(&place->generation);
-    }
+    return (sum ^ value) * APR_UINT64_C(0x100000001b3);
 }
 
-/* The generation of what the backend's path leads to, at which one thread
- * looks once a second. To be asked before connecting: so a connection may be
- * taken for an old one, and never an old one for new. */
-static apr_uint32_t generation_of(const fcgi_backend *backend,
-                                  apr_pool_t *pool)
+/* Looks to which socket the path leads, as a number: from the file's, which is
+ * given again when a socket is gone, and when it was made. Nothing there is
+ * nothing new. */
+static apr_uint64_t look_at(const fcgi_backend *backend, apr_pool_t *pool)
+{
+    fcgi_place *place = backend->place;
+    apr_uint64_t number = APR_UINT64_C(0xcbf29ce484222325);
+    apr_finfo_t info;
+
+    if (apr_stat(&info, backend->address->path,
+                 APR_FINFO_IDENT | APR_FINFO_MTIME, pool)
+        != APR_SUCCESS) {
+        return apr_atomic_read64(&place->socket);
+    }
+    number = mix(number, (apr_uint64_t)info.device);
+    number = mix(number, (apr_uint64_t)info.inode);
+    number = mix(number, (apr_uint64_t)info.mtime);
+    apr_atomic_set64(&place->socket, number);
+    return number;
+}
+
+/* True if it matters which socket a connection leads to. */
+static int tells_sockets(const fcgi_backend *backend)
+{
+    return backend->address->path && backend->line->limits.keepalive;
+}
+
+/* Where the path leads now, at which one thread looks once a second. */
+static apr_uint64_t socket_of(const fcgi_backend *backend, apr_pool_t *pool)
 {
     fcgi_place *place = backend->place;
     apr_uint32_t second = (apr_uint32_t)apr_time_sec(fcgi_clock_now()) + 1;
     apr_uint32_t looked = apr_atomic_read32(&place->looked);
 
-    if (backend->address->path && backend->line->limits.keepalive
-        && looked != second
-        && apr_atomic_cas32(&place->looked, second, looked) == looked) {
-        look_at_place(place, backend->address->path, pool);
-    }
-    return apr_atomic_read32(&place->generation);
+    return looked != second
+                   && apr_atomic_cas32(&place->looked, second, looked)
+                          == looked
+               ? look_at(backend, pool)
+               : apr_atomic_read64(&place->socket);
 }
 
 /* True if a connection is to carry no other request: a release of the
  * application may have taken the place of the one that it leads to. */
 static int is_outdated(const fcgi_backend *backend, const fcgi_conn *conn)
 {
-    return conn->generation != generation_of(backend, conn->pool)
+    return (tells_sockets(backend)
+            && conn->leads_to != socket_of(backend, conn->pool))
            || (backend->lifetime
                && fcgi_clock_now() - conn->made_at >= backend->lifetime);
 }
@@ -310,7 +322,11 @@ static apr_status_t try_to_connect(const fcgi_backend *backend,
     fcgi_account *account = backend->line->account;
     apr_status_t rv;
 
-    conn->generation = generation_of(backend, pool);
+    if (tells_sockets(backend)) {
+        /* before connecting: it may be taken for an old one, never an old one
+         * for new */
+        conn->leads_to = look_at(backend, pool);
+    }
     rv = fcgi_conn_open(conn, backend->address, timeout, pool, result);
     conn->made_at = fcgi_clock_now();
     if (account

@@ -19,10 +19,7 @@
 /* What a unix socket's path leads to, as this process saw it last. */
 typedef struct fcgi_place {
     apr_uint32_t looked; /* atomic: in which second of the clock; 0: never */
-    apr_uint32_t generation; /* atomic: counts the sockets that were there */
-    apr_dev_t device;        /* these three: who looks alone */
-    apr_ino_t inode;
-    apr_int64_t changed; /* a number is given again when a socket is gone */
+    apr_uint64_t socket; /* atomic: which one it is, see look_at() */
 } fcgi_place;
 
 typedef struct fcgi_backend {

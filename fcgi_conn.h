@@ -47,7 +47,7 @@ typedef struct fcgi_conn {
     uint16_t request_id;   /* of this one, see fcgi_backend_acquire() */
     fcgi_instant used_at;  /* when this request got it */
     fcgi_instant made_at;
-    apr_uint32_t generation; /* of what its path led to, see fcgi_place */
+    apr_uint64_t leads_to; /* the socket its path led to, see fcgi_place */
 
     /* while idle, with link */
     apr_pollfd_t watched;
