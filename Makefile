@@ -18,8 +18,8 @@ TESTS   ?= t/*.t
 
 # Tests wait more than they work, and run side by side; but those that measure
 # time run first, one by one.
-JOBS    ?= 4
-ALONE   := t/{62-timeouts,65-clock,81-given-up,89-asleep}.t
+JOBS    ?= 5
+ALONE   := t/{62-timeouts,81-given-up,89-asleep}.t
 PROVE   = prove -It/lib -j$(JOBS) --rules='seq=$(ALONE)' --rules='par=**' \
     $(PROVE_FLAGS)
 

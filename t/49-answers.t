@@ -224,35 +224,37 @@ my %curls = (
            'HTTP/2 over TLS' => ['--http2', $https]) : (),
 );
 
+# One that just closes may only have closed its sending side: after a second in
+# which nothing was delivered to it, it counts as gone.
 subtest 'a client goes away' => sub {
     for my $how (qw(close reset)) {
         my $conn = ask('/starts');
         ok($conn->read_until(qr/first/), "$how, while the answer is produced");
         $conn->$how;
-        is(seen('eof', 1), 1, 'the application is free within a second');
-        ok(access_line(1), 'and the thread');
+        is(seen('eof', 3), 1, 'the application is free soon');
+        ok(access_line(3), 'and the thread');
 
         $conn = ask('/behind');
         ok(seen('sent'), "$how, while the answer is held");
         cmp_ok(scalar(my @files = held_files($spool)), '>', 0, 'in a file');
         $conn->$how;
-        is(seen('eof', 1), 1, 'the application is free within a second');
-        ok(access_line(1), 'and the thread');
+        is(seen('eof', 3), 1, 'the application is free soon');
+        ok(access_line(3), 'and the thread');
         ok(no_files($spool), 'and the file is gone');
 
         $conn = ask('/endless');
         ok(seen('begun'), "$how, while the application goes on and on");
         ok($conn->read_until(qr/\Q@{[ substr $PIECE, 0, 100 ]}/), 'it comes');
         $conn->$how;
-        is(seen('eof', 1), 1, 'the application is free within a second');
-        ok(access_line(1), 'and the thread');
+        is(seen('eof', 3), 1, 'the application is free soon');
+        ok(access_line(3), 'and the thread');
         ok(no_files($spool), 'and the file is gone');
 
         $conn = ask('/whole');
         is(seen('eof'), 1, "$how, while the rest is sent");
         ok(!access_line(0), 'it is not sent yet');
         $conn->$how;
-        ok(access_line(1), 'httpd is done with it within a second');
+        ok(access_line(3), 'httpd is done with it soon');
         ok(no_files($spool), 'and the file is gone');
     }
 };
@@ -263,12 +265,12 @@ for my $kind (sort keys %curls) {
         my $curl = ask_curl("$server/starts", $option, '-N');
         is(sysread($curl->{socket}, my $first, 5), 5, 'produced');
         kill 'KILL', $curl->{pid};
-        is(seen('eof', 1), 1, 'the application is free within a second');
+        is(seen('eof', 3), 1, 'the application is free soon');
 
         $curl = ask_curl("$server/behind", $option);
         ok(seen('sent'), 'held');
         kill 'KILL', $curl->{pid};
-        is(seen('eof', 1), 1, 'the application is free within a second');
+        is(seen('eof', 3), 1, 'the application is free soon');
         ok(no_files($spool), 'and the file is gone');
 
         $curl = ask_curl("$server/endless", $option);
@@ -276,13 +278,13 @@ for my $kind (sort keys %curls) {
         my $length = read $curl->{socket}, my $much, 50 * $MB;
         is($length, 50 * $MB, 'it comes while the client reads');
         kill 'KILL', $curl->{pid};
-        is(seen('eof', 1), 1, 'the application is free within a second');
+        is(seen('eof', 3), 1, 'the application is free soon');
         ok(no_files($spool), 'and the file is gone');
 
         $curl = ask_curl("$server/whole", $option);
         is(seen('eof'), 1, 'sent');
         kill 'KILL', $curl->{pid};
-        ok(access_line(1), 'httpd is done with it within a second');
+        ok(access_line(3), 'httpd is done with it soon');
         ok(no_files($spool), 'and the file is gone');
     };
 }
