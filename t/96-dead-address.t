@@ -107,6 +107,9 @@ sub make_dead {
 }
 
 sub start_httpd {
+    # What is remembered, each child remembers for itself: prefork's first
+    # requests wait once each, in as many children.
+    local $ENV{MPM} = 'worker' if Httpd::mpm() eq 'prefork';
     my ($keys) = @_;
     return Httpd->start(
         mpm => $ONE, vars => { PORT2 => $port, TIMEOUT => $TIMEOUT },
