@@ -15,16 +15,9 @@ use Time::HiRes qw(time);
 
 my $TIMEOUT = 2;        # FcgiConnectTimeout, of which one of two has half
 my $AT_ONCE = 0.8;      # seconds; less than that half
-my $THREADED = Httpd::mpm() ne 'prefork';
-
-# Each child has its own memory of addresses.
-my $ONE = $THREADED ? undef : <<'PREFORK';
-StartServers 1
-ServerLimit 4
-MinSpareServers 1
-MaxSpareServers 1
-MaxRequestWorkers 1
-PREFORK
+# Each child remembers for itself, and a single one of prefork lingers two
+# seconds behind each client.
+$ENV{MPM} = 'worker' if Httpd::mpm() eq 'prefork';
 
 # httpd with this before the C library knows a host of two addresses.
 my $build = Private::temp_dir('resolver');
@@ -107,12 +100,9 @@ sub make_dead {
 }
 
 sub start_httpd {
-    # What is remembered, each child remembers for itself: prefork's first
-    # requests wait once each, in as many children.
-    local $ENV{MPM} = 'worker' if Httpd::mpm() eq 'prefork';
     my ($keys) = @_;
     return Httpd->start(
-        mpm => $ONE, vars => { PORT2 => $port, TIMEOUT => $TIMEOUT },
+        vars => { PORT2 => $port, TIMEOUT => $TIMEOUT },
         env => { LD_PRELOAD => join ' ', $ENV{HTTPD_PRELOAD} // (),
                      "$build/resolver.so" },
         config => <<"EOC");
