@@ -398,19 +398,6 @@ static void add_cgi_vars(request_rec *r)
     }
 }
 
-/* True if a variable's name is as CGI has it: letters, digits and underscores,
- * and no digit first. */
-static int is_clean(const char *name)
-{
-    if (apr_isdigit(*name)) {
-        return 0;
-    }
-    while (apr_isalnum(*name) || *name == '_') {
-        name++;
-    }
-    return !*name;
-}
-
 /* Such a name made of another, as core does it for CGI scripts. */
 static const char *clean_name(apr_pool_t *pool, const char *name)
 {
@@ -442,7 +429,7 @@ static const apr_array_header_t *clean_names(request_rec *r)
         const apr_table_entry_t *pair =
             &APR_ARRAY_IDX(all, i, const apr_table_entry_t);
 
-        if (!is_clean(pair->key)) {
+        if (!fcgi_param_is_name(pair->key)) {
             APR_ARRAY_PUSH(odd, apr_table_entry_t) = *pair;
         }
     }

@@ -15,8 +15,7 @@ APLOG_USE_MODULE(fastcgi_handler);
 
 #define CONDITION "expr="
 
-/* A variable's name (RFC 3875, 4.1, as applications read it). */
-static int is_name(const char *text)
+int fcgi_param_is_name(const char *text)
 {
     if (apr_isdigit(*text)) {
         return 0;
@@ -63,7 +62,7 @@ static const char *parse(cmd_parms *cmd, fcgi_param *param, const char *value,
 {
     const char *problem = NULL;
 
-    if (!param->name[0] || !is_name(param->name)) {
+    if (!param->name[0] || !fcgi_param_is_name(param->name)) {
         return apr_psprintf(cmd->pool,
                             "'%s' is not the name of a variable; write "
                             "letters, digits and _",

@@ -18,6 +18,10 @@ typedef struct fcgi_param {
     int in_htaccess;                 /* it stands in a .htaccess file */
 } fcgi_param;
 
+/* True for a variable's name as CGI has it (RFC 3875, 4.1): letters, digits and
+ * underscores, and no digit first; also for an empty one. */
+int fcgi_param_is_name(const char *text);
+
 /*
  * Parses the words of FcgiParam: [!]NAME [value] [expr=condition]; a missing
  * word is NULL. Adds to params, an array of fcgi_param. Returns NULL, or what
