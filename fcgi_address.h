@@ -28,8 +28,9 @@ typedef struct fcgi_resolved {
 } fcgi_resolved;
 
 typedef struct fcgi_address {
-    const char *name; /* as messages call it: "fcgi:" and the address */
-    const char *path; /* of a unix socket; NULL for TCP */
+    const char *name;       /* as messages call it: "fcgi:" and the address */
+    const char *path;       /* of a unix socket; NULL for TCP */
+    apr_sockaddr_t *socket; /* of that path, never changed; NULL for TCP */
     const char *host; /* TCP: a name or a number, IPv6 without brackets */
     apr_port_t port;  /* TCP: 1 to 65535 */
     fcgi_resolved *resolved; /* NULL: what a name is is not remembered */

@@ -1,11 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_backend.h - an application and how to get a connection to it: a kept
- * one, or a permit and a new one, tried again until the time is over.
- *
- * Everything about keeping, capping and queueing is behind acquire and
- * release. Knows neither requests nor HTTP.
+ * fcgi_backend.h - an application, as this process sees it: its limits, what
+ * is counted of it, and what becomes of a connection that a request has done
+ * with. Getting one is fcgi_acquire.c's. Knows neither requests nor HTTP.
  */
 #ifndef FCGI_BACKEND_H
 #define FCGI_BACKEND_H
@@ -31,25 +29,8 @@ typedef struct fcgi_backend {
     apr_uint32_t requests;        /* a connection may carry; 0: any number */
     apr_interval_time_t lifetime; /* of a connection; 0: no end */
     fcgi_place *place;
+    struct fcgi_backlog *backlog; /* of its socket, in this process */
 } fcgi_backend;
-
-/* How a request wants its connection. */
-typedef struct fcgi_patience {
-    apr_interval_time_t connect; /* trying, once it has a permit */
-    fcgi_instant until;          /* whatever else is allowed; 0: no end */
-    int fresh;                   /* not one that was used before */
-    int unrepeatable;            /* it is lost if its connection ends: not one
-                                  * that was used just now */
-    int once;                    /* one attempt without standing in line: it
-                                  * was waited for in vain just now */
-    /*
-     * Waits for at most interval microseconds, 0: not at all, as only the
-     * caller may. Anything but APR_SUCCESS: the request is over, give up.
-     */
-    apr_status_t (*pause)(void *baton, apr_interval_time_t interval);
-    void *baton;
-    fcgi_waits waits; /* out: what it waited; added to */
-} fcgi_patience;
 
 /* A backend at an address, without limits. All of it lives in pool. */
 fcgi_backend *fcgi_backend_create(apr_pool_t *pool,
@@ -62,20 +43,24 @@ int fcgi_backend_failed(const fcgi_backend *backend, apr_uint32_t *others);
 /* Counts a request that ended. */
 void fcgi_backend_count(const fcgi_backend *backend, const fcgi_ended *ended);
 
-/*
- * A connection in use: a kept one; or, when the backend's max allows, a new
- * one, for which it is tried again with growing pauses while the application
- * is not there. The connection lives in pool or longer, until it is released.
- * NULL: *result has outcome, phase, rv and why.
- *
- * It carries one request at a time, each under the next id (FastCGI 1.0, 3.3):
- * what an application still writes for a request that it has ended, after the
- * connection was found quiet, is not taken for the next one's answer. PHP-FPM,
- * libfcgi, uWSGI, Go's net/http/fcgi and flup write the id that they were
- * asked with.
- */
-fcgi_conn *fcgi_backend_acquire(const fcgi_backend *backend, apr_pool_t *pool,
-                                fcgi_patience *patience, fcgi_result *result);
+/* Counts a request that waits without a thread from now on, or, with 0, does
+ * not any more. */
+void fcgi_backend_count_parked(const fcgi_backend *backend, int is_parked);
+
+/* A connection to it is about to be made: notes which socket the path leads
+ * to. Before connecting: it may be taken for an old one, never an old one for
+ * new. */
+void fcgi_backend_look(const fcgi_backend *backend, fcgi_conn *conn);
+
+/* Notes how an attempt to connect went. */
+void fcgi_backend_found(const fcgi_backend *backend, fcgi_conn *conn,
+                        apr_status_t rv);
+
+/* True if a connection is to carry no other request now: it is older than its
+ * lifetime, or a release of the application may have taken the place of the
+ * one that it leads to. */
+int fcgi_backend_is_outdated(const fcgi_backend *backend,
+                             const fcgi_conn *conn, fcgi_instant now);
 
 /* When fcgi_backend_press() is due if the application is silent; 0: never,
  * as this connection was kept, and has a worker. */

@@ -23,14 +23,31 @@ static apr_bucket_brigade *kept_for(const request_rec *r)
                : NULL;
 }
 
-int fcgi_body_is_of(const request_rec *r)
+int fcgi_body_is_error_page(const request_rec *r)
 {
     const request_rec *asked = r->prev;
 
     while (asked && ap_is_HTTP_SUCCESS(asked->status)) {
         asked = asked->prev;
     }
-    return !asked && (!r->main || kept_for(r));
+    return asked != NULL;
+}
+
+int fcgi_body_is_error_document(const request_rec *r)
+{
+    return fcgi_body_is_error_page(r) && !fcgi_body_is_error_page(r->prev);
+}
+
+int fcgi_body_is_of(const request_rec *r)
+{
+    const request_rec *page;
+
+    for (page = r->main; page; page = page->main) {
+        if (fcgi_body_is_error_page(page)) {
+            return 0;
+        }
+    }
+    return !fcgi_body_is_error_page(r) && (!r->main || kept_for(r));
 }
 
 int fcgi_body_is_kept(const request_rec *r)

@@ -1,8 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_body.h - whose the body is that a client sent: one rule for all who
- * take it, tell of it, or throw it away. Knows nothing but request_rec.
+ * fcgi_body.h - whose the body is that a client sent, and what is an error's
+ * page, which has none: one rule for all who take it, tell of it, or throw it
+ * away. Knows nothing but request_rec.
  */
 #ifndef FCGI_BODY_H
 #define FCGI_BODY_H
@@ -12,12 +13,23 @@
 #include <apr_buckets.h>
 
 /*
+ * True if r is the page for a request that was refused or failed, or what that
+ * page led to: such a page has the status of that request from its beginning,
+ * and what it says is no reason for another page.
+ */
+int fcgi_body_is_error_page(const request_rec *r);
+
+/* The same, for such a page alone: r->prev is what was refused or failed. */
+int fcgi_body_is_error_document(const request_rec *r);
+
+/*
  * True if the client's body is r's: that of the main request, and of what it
  * leads to by its own choice or a rewrite rule's (an internal redirect), if
  * nobody has taken it before. A subrequest has a copy of what mod_request kept
- * of it (KeptBodySize), if it is of the same method; else none. Nor has the page for a
- * request that was refused or failed: it is asked for by GET, whatever the
- * client sent, and httpd throws the body away afterwards, or closes.
+ * of it (KeptBodySize), if it is of the same method; else none. Nor has the
+ * page for a request that was refused or failed, nor what that includes: it is
+ * asked for by GET, whatever the client sent, and httpd throws the body away
+ * afterwards, or closes.
  */
 int fcgi_body_is_of(const request_rec *r);
 

@@ -12,7 +12,9 @@
 #ifndef FCGI_CLOCK_H
 #define FCGI_CLOCK_H
 
-#include <apr.h>
+#include <semaphore.h>
+
+#include <apr_time.h>
 
 /* A moment: microseconds since an arbitrary one that is the same in all
  * processes (POSIX's CLOCK_MONOTONIC). Never 0, which stands for no moment at
@@ -21,5 +23,9 @@ typedef apr_int64_t fcgi_instant;
 
 /* This moment. Cannot fail. */
 fcgi_instant fcgi_clock_now(void);
+
+/* Waits until the semaphore is posted, at most for that long; -1: for good.
+ * True: it was, and is taken down. */
+int fcgi_clock_wait(sem_t *semaphore, apr_interval_time_t at_most);
 
 #endif

@@ -33,6 +33,7 @@ static const fcgi_dir_config defaults = {
     .buffer_max = 1024 * 1024 * 1024,
     .buffer_dir = NULL,
     .flush = FCGI_FLUSH_AUTO,
+    .park = APR_USEC_PER_SEC / 10,
     .retry = DEFAULT_RETRY,
     .script = FCGI_SCRIPT_AUTO,
     .error_override = 0,
@@ -56,6 +57,7 @@ void *fcgi_config_create_dir(apr_pool_t *pool, char *dir)
     conf->buffer_max = UNSET;
     conf->buffer_dir = NULL;
     conf->flush = UNSET;
+    conf->park = UNSET;
     conf->retry = UNSET;
     conf->script = UNSET;
     conf->says_script = NULL;
@@ -108,6 +110,7 @@ static fcgi_dir_config *merge(apr_pool_t *pool, const fcgi_dir_config *base,
     conf->buffer_max = MERGE(buffer_max);
     conf->buffer_dir = MERGE_POINTER(buffer_dir);
     conf->flush = MERGE(flush);
+    conf->park = MERGE(park);
     conf->retry = MERGE(retry);
     conf->script = MERGE(script);
     conf->says_script = says_script(base, add);
@@ -149,6 +152,14 @@ const fcgi_dir_config *fcgi_config_settings(const request_rec *r)
     return ap_get_module_config(r->per_dir_config, &fastcgi_handler_module);
 }
 
+int fcgi_config_lets_park(const server_rec *s)
+{
+    const fcgi_dir_config *conf =
+        ap_get_module_config(s->lookup_defaults, &fastcgi_handler_module);
+
+    return conf->park != FCGI_PARK_NEVER;
+}
+
 static void *field_at(void *conf, const cmd_parms *cmd)
 {
     return (char *)conf + (apr_size_t)cmd->info;
@@ -179,6 +190,26 @@ static const char *set_limit_or_off(cmd_parms *cmd, void *conf,
         return NULL;
     }
     return set_limit(cmd, conf, arg);
+}
+
+/* Sets after how long a request gives its thread back: 0 is at once. */
+static const char *set_park(cmd_parms *cmd, void *conf, const char *arg)
+{
+    fcgi_dir_config *dir = conf;
+
+    if (!strcasecmp(arg, "off")) {
+        dir->park = FCGI_PARK_NEVER;
+        return NULL;
+    }
+    if (!apr_isdigit(*arg)
+        || ap_timeout_parameter_parse(arg, &dir->park, "s") != APR_SUCCESS
+        || dir->park < 0) {
+        return apr_psprintf(cmd->pool,
+                            "%s: '%s' is not a time or Off; write 0, or a "
+                            "number and ms, s, min or h, like 100ms",
+                            cmd->cmd->name, arg);
+    }
+    return NULL;
 }
 
 /* Reads a size: bytes, or with K, M or G. Returns -1 if it is none. */
@@ -510,6 +541,10 @@ const command_rec fcgi_config_commands[] = {
     AP_INIT_TAKE1("FcgiFlush", set_choice, CHOICE(flush_choice), OR_FILEINFO,
                   "when the client gets a part of an answer: Auto, as soon "
                   "as the application pauses (default); On, each part; Off"),
+    AP_INIT_TAKE1("FcgiPark", set_park, NULL, IN_SERVER_AND_SECTIONS,
+                  "how long a waiting request holds its thread before it goes "
+                  "on waiting without one, where httpd can (default 100ms); "
+                  "Off: to its end"),
     AP_INIT_TAKE1("FcgiScript", set_choice, CHOICE(script_choice),
                   IN_SERVER_AND_SECTIONS,
                   "what a script may be: File, a regular file; Virtual, any "
@@ -520,8 +555,9 @@ const command_rec fcgi_config_commands[] = {
                       "names of FcgiBackend, Configured (all that the "
                       "server's configuration names), or None (default)"),
     AP_INIT_TAKE123("FcgiParam", add_param, NULL, OR_FILEINFO,
-                    "[!]NAME [value] [expr=condition]: a variable that is set "
-                    "or taken away after all others are made"),
+                    "NAME value, or !NAME, and then [expr=condition]: a "
+                    "variable that is set or taken away after all others are "
+                    "made"),
     AP_INIT_TAKE1("FcgiDocumentRoot", set_document_root, NULL,
                   IN_SERVER_AND_SECTIONS,
                   "where the application has DocumentRoot; Real: where it is "

@@ -24,6 +24,8 @@ typedef enum {
     FCGI_SCRIPT_VIRTUAL /* below a Location anything, and no file */
 } fcgi_script;
 
+#define FCGI_PARK_NEVER APR_INT64_MAX
+
 /* Settings of a directory; -1 is unset, as long as they are not merged with
  * their server's. Times in microseconds, 0 is off. */
 typedef struct fcgi_dir_config {
@@ -38,6 +40,9 @@ typedef struct fcgi_dir_config {
     apr_off_t buffer_max;                      /* bytes held at all */
     const char *buffer_dir;                    /* NULL: unset, the system's */
     int flush;                                 /* an fcgi_flush */
+    apr_interval_time_t park;                  /* that a waiting request keeps
+                                                * its thread; 0 is at once,
+                                                * FCGI_PARK_NEVER */
     apr_interval_time_t retry;                 /* up to which a worker died
                                                 * young, and a safe request is
                                                 * sent again */
@@ -68,5 +73,9 @@ int fcgi_config_complete(apr_pool_t *pconf, apr_pool_t *plog,
 /* The settings in force for r; nothing in them is unset but for what may be
  * NULL. */
 const fcgi_dir_config *fcgi_config_settings(const request_rec *r);
+
+/* True if requests of this server that are in no section with other settings
+ * may wait without a thread. */
+int fcgi_config_lets_park(const server_rec *s);
 
 #endif

@@ -22,6 +22,7 @@
 
 #include "fcgi_address.h"
 #include "fcgi_clock.h"
+#include "fcgi_connect.h"
 #include "fcgi_line.h"
 #include "fcgi_outcome.h"
 
@@ -37,14 +38,17 @@ typedef struct fcgi_conn {
     fcgi_conn_state state;
     apr_pool_t *pool;     /* what the connection lives in */
     int owns_pool;        /* it may outlive the request */
-    apr_socket_t *socket; /* non-blocking once it is connected */
-    fcgi_line *line;      /* whose permit it takes */
-    int has_permit;       /* of that line */
+    apr_socket_t *socket; /* non-blocking; new: of the attempt that is under
+                           * way, or NULL */
+    fcgi_instant wake_at; /* see fcgi_conn_open() */
+    fcgi_connecting connecting; /* that attempt */
+    fcgi_line *line;            /* whose permit it takes */
+    int has_permit;             /* of that line */
     int pressing;   /* its request is counted as one that waits; fcgi_line.h */
     int keep_asked; /* FCGI_KEEP_CONN goes out with the request */
     int reused;     /* it carried another request before */
     apr_uint32_t requests; /* carried so far, with this one */
-    uint16_t request_id;   /* of this one, see fcgi_backend_acquire() */
+    uint16_t request_id;   /* of this one, see fcgi_acquire_step() */
     fcgi_instant used_at;  /* when this request got it */
     fcgi_instant made_at;
     apr_uint64_t leads_to; /* the socket its path led to, see fcgi_place */
@@ -69,14 +73,21 @@ typedef enum {
 fcgi_conn *fcgi_conn_create(apr_pool_t *pool, fcgi_line *line, int keepable);
 
 /*
- * One attempt to connect: each address of a host name in turn, for at most
- * timeout microseconds in all; waits in a unix socket's full backlog in the
- * kernel's own queue. APR_SUCCESS: the connection is in use. Else it is still
- * new, and *result has outcome, phase, rv and why, in scratch.
+ * Begins one attempt to connect a new connection, or goes on with the one that
+ * is under way, as fcgi_connect_step() does: each address of a host name in
+ * turn, until the time is over. Never waits, but with may_wait in a unix
+ * socket's full backlog.
+ *
+ * APR_SUCCESS: the connection is in use. APR_EINPROGRESS: it is still new; call
+ * again, with the same arguments, when conn->socket can be written to or has
+ * failed, and at conn->wake_at at the latest. The socket may be another one
+ * each time, also under the number of the one before. Else it is still new,
+ * nothing is under way, and *result has outcome, phase, rv and why, in
+ * scratch; APR_EAGAIN is a full backlog.
  */
 apr_status_t fcgi_conn_open(fcgi_conn *conn, const fcgi_address *address,
-                            apr_interval_time_t timeout, apr_pool_t *scratch,
-                            fcgi_result *result);
+                            fcgi_instant until, int may_wait,
+                            apr_pool_t *scratch, fcgi_result *result);
 
 /* Moves a connection; it must be in the state from. */
 void fcgi_conn_move(fcgi_conn *conn, fcgi_conn_state from, fcgi_conn_state to);
@@ -84,7 +95,8 @@ void fcgi_conn_move(fcgi_conn *conn, fcgi_conn_state from, fcgi_conn_state to);
 /* Listens whether an idle connection is quiet; waits for nothing. */
 fcgi_conn_sound fcgi_conn_listen(fcgi_conn *conn);
 
-/* Ends a connection that is in state from, and frees it. */
+/* Ends a connection that is in state from, with what is under way if it is
+ * new, and frees it. */
 void fcgi_conn_close(fcgi_conn *conn, fcgi_conn_state from);
 
 #endif

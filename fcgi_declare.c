@@ -52,7 +52,8 @@ static const struct key {
 /* What FcgiBackend says of a backend. */
 typedef struct fcgi_declared {
     apr_int64_t values[KEY_COUNT]; /* UNSET: not said */
-    const char *where[KEY_COUNT];  /* the file and line that says so */
+    const char *where[KEY_COUNT];  /* the file and line that says so; NULL:
+                                    * another module does */
 } fcgi_declared;
 
 static const fcgi_declared nothing_declared = {
@@ -145,18 +146,49 @@ static const char *set_key(cmd_parms *cmd, fcgi_declared *declared,
     return NULL;
 }
 
+static fcgi_declared *get_declared(apr_pool_t *pool, fcgi_known *known)
+{
+    if (!known->declared) {
+        known->declared =
+            apr_pmemdup(pool, &nothing_declared, sizeof(nothing_declared));
+    }
+    return known->declared;
+}
+
 static const char *set_keys(cmd_parms *cmd, fcgi_known *known, int argc,
                             char *const argv[])
 {
+    fcgi_declared *declared = get_declared(cmd->pool, known);
     const char *problem = NULL;
     int i;
 
-    if (!known->declared) {
-        known->declared = apr_pmemdup(cmd->pool, &nothing_declared,
-                                      sizeof(nothing_declared));
-    }
     for (i = 0; i < argc && !problem; i++) {
-        problem = set_key(cmd, known->declared, argv[i]);
+        problem = set_key(cmd, declared, argv[i]);
+    }
+    return problem;
+}
+
+const char *fcgi_declare_default(apr_pool_t *pool, const char *address,
+                                 const char *const *settings)
+{
+    const char *problem;
+    fcgi_address *parsed;
+    fcgi_declared *declared;
+
+    problem = fcgi_address_parse(pool, address, &parsed);
+    if (problem) {
+        return problem;
+    }
+    declared = get_declared(pool, fcgi_known_enter(pool, parsed));
+    for (; *settings && !problem; settings++) {
+        apr_int64_t value = UNSET;
+        key_index key = KEY_COUNT;
+
+        problem = parse_setting(pool, *settings, &key, &value);
+        if (!problem && !declared->where[key]
+            && value > declared->values[key]) {
+            declared->values[key] = value;
+        }
     }
     return problem;
 }
@@ -224,6 +256,7 @@ static const char *check_together(const fcgi_declared *declared)
                    : NULL;
     }
     return declared->values[KEY_KEEPALIVE] > declared->values[KEY_MAX]
+                   && declared->where[KEY_MAX]
                ? declared->where[KEY_KEEPALIVE]
                : NULL;
 }
@@ -236,15 +269,14 @@ static void apply(apr_pool_t *pool, fcgi_known *known)
     limits->max = (apr_uint32_t)value_of(known, KEY_MAX);
     limits->queue = (apr_uint32_t)value_of(known, KEY_QUEUE);
     limits->keepalive = (apr_uint32_t)value_of(known, KEY_KEEPALIVE);
+    if (limits->max && limits->keepalive > limits->max) {
+        limits->keepalive = limits->max; /* not both are FcgiBackend's */
+    }
     backend->queue_timeout = value_of(known, KEY_QUEUE_TIMEOUT);
     backend->idle_time = value_of(known, KEY_IDLE);
     backend->requests = (apr_uint32_t)value_of(known, KEY_REQUESTS);
     backend->lifetime = value_of(known, KEY_LIFETIME);
     fcgi_address_remember(known->address, pool, value_of(known, KEY_TTL));
-    if (limits->max) {
-        backend->line->handed =
-            apr_pcalloc(pool, FCGI_LINE_MAX * sizeof(void *));
-    }
 }
 
 static int complete(void *pool, fcgi_known *known)

@@ -1,21 +1,21 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_driver.h - drives an exchange to its end in the worker thread.
+ * fcgi_driver.h - drives the asking of an application in the worker thread.
  */
 #ifndef FCGI_DRIVER_H
 #define FCGI_DRIVER_H
 
-#include "fcgi_exchange.h"
-
-/* Steps and waits until ex has ended; returns its outcome. */
-fcgi_outcome fcgi_driver_run(fcgi_exchange *ex);
+#include "fcgi_ask.h"
 
 /*
- * Waits for interval microseconds, an exchange's that has no connection; 0:
- * only looks. APR_ECONNABORTED: it has ended, as its client left or its time
- * is over.
+ * Steps and waits until ask has ended, and returns its outcome; or until that
+ * moment, if it is not 0: then FCGI_OUTCOME_PENDING, and somebody else goes on
+ * with it.
  */
-apr_status_t fcgi_driver_pause(void *exchange, apr_interval_time_t interval);
+fcgi_outcome fcgi_driver_run(fcgi_ask *ask, fcgi_instant until);
+
+/* How many threads of this process are in there. */
+apr_uint32_t fcgi_driver_count(void);
 
 #endif

@@ -71,7 +71,7 @@ static int url_is_script(request_rec *r)
         return 1;
     }
     uri[len - rest] = '\0';
-    if (!fcgi_origin_location(r) && !names_file(r, uri)) {
+    if (!fcgi_origin_is_below_location(r) && !names_file(r, uri)) {
         return 1;
     }
     script =
@@ -151,26 +151,28 @@ static const char *get_redirected(request_rec *r, const char *name)
     return value;
 }
 
-/* True if a request led to its error page, which is not its answer. That page
- * has its status, too, and may redirect once more without being refused. */
-static int was_refused(const request_rec *r)
+/* True if an internal redirect led here from a file that has a handler of
+ * mod_actions, which says so in the variable HANDLER. */
+static int is_action(const request_rec *r)
 {
-    return r->status != HTTP_OK && !(r->prev && r->prev->status != HTTP_OK);
+    const request_rec *asked = r->prev;
+
+    return asked && asked->filename && !fcgi_body_is_error_document(r)
+           && apr_table_get(asked->subprocess_env, "HANDLER");
 }
 
 /*
- * True if this request runs an Action of mod_actions, which says so in the
- * variable HANDLER, for the file that PATH_TRANSLATED names: then httpd has
- * looked at that file, its access rules and its handler.
+ * True if this request runs an Action for the file that PATH_TRANSLATED
+ * names: then httpd has looked at that file, its access rules and its handler.
  */
 static int runs_action(const request_rec *r)
 {
     const request_rec *asked = r->prev;
     const char *translated =
-        apr_table_get(r->subprocess_env, "PATH_TRANSLATED");
+        is_action(r) ? apr_table_get(r->subprocess_env, "PATH_TRANSLATED")
+                     : NULL;
 
-    return translated && asked && asked->filename && !was_refused(asked)
-           && apr_table_get(asked->subprocess_env, "HANDLER")
+    return translated
            && !strcmp(translated,
                       apr_pstrcat(r->pool, asked->filename,
                                   asked->path_info ? asked->path_info : "",
@@ -199,11 +201,15 @@ static int is_php(const char *path)
 static void keep_path_info(request_rec *r)
 {
     apr_table_t *env = r->subprocess_env;
-    const char *script = apr_table_get(env, "SCRIPT_FILENAME");
-    const char *path_info = apr_table_get(env, "PATH_INFO");
+    const char *script, *path_info;
 
+    if (!apr_table_get(env, "REDIRECT_URL")) {
+        return; /* as most have none */
+    }
+    script = apr_table_get(env, "SCRIPT_FILENAME");
+    path_info = apr_table_get(env, "PATH_INFO");
     if (!script || *script != '/' || !is_php(script) || !path_info
-        || !*path_info || !apr_table_get(env, "REDIRECT_URL")) {
+        || !*path_info) {
         return;
     }
     if (strpbrk(script, "?%")) {
@@ -217,22 +223,24 @@ static void keep_path_info(request_rec *r)
 }
 
 /* CONTENT_LENGTH (RFC 3875, 4.1.2), of what is sent and not of what was said
- * of it. */
-static void set_content_length(request_rec *r, apr_off_t body_len)
+ * of it, in a field or by others. */
+static void set_content_length(request_rec *r, apr_off_t body_len, int others,
+                               int is_coded)
 {
     apr_table_t *env = r->subprocess_env;
 
     if (!fcgi_body_is_of(r)) {
         apr_table_unset(env, "CONTENT_LENGTH"); /* another one has it */
     }
-    else if (body_len > 0
-             || (!body_len
-                 && apr_table_get(r->headers_in, "Transfer-Encoding"))) {
+    else if (body_len > 0 || (!body_len && is_coded)) {
         apr_table_setn(env, "CONTENT_LENGTH",
                        apr_off_t_toa(r->pool, body_len));
     }
     else if (!body_len) {
-        const char *said = apr_table_get(env, "CONTENT_LENGTH");
+        const char *said =
+            others || apr_table_get(r->headers_in, "Content-Length")
+                ? apr_table_get(env, "CONTENT_LENGTH")
+                : NULL;
 
         if (said && strcmp(said, "0")) {
             apr_table_unset(env, "CONTENT_LENGTH"); /* another one had it */
@@ -299,29 +307,36 @@ static void move_document_root(request_rec *r, const fcgi_dir_config *conf)
     }
 }
 
-/* The late changes to core's variables. */
-static void adjust(request_rec *r, const char *location, apr_off_t body_len)
+/* Takes away what an application must not see: a PATH_TRANSLATED of others
+ * PHP-FPM would run in place of SCRIPT_FILENAME, if there is a REDIRECT_URL,
+ * or always with cgi.fix_pathinfo=0. The transfer coding is undone here (RFC
+ * 9112, 6.1), and a length is sent once, as CONTENT_LENGTH. */
+static void hide_names(request_rec *r, int others, int is_coded)
+{
+    apr_table_t *env = r->subprocess_env;
+
+    if ((others || is_action(r)) && !runs_action(r)) {
+        apr_table_unset(env, "PATH_TRANSLATED");
+    }
+    if (others || is_coded) {
+        apr_table_unset(env, "HTTP_TRANSFER_ENCODING");
+    }
+    if (others) {
+        apr_table_unset(env, "HTTP_CONTENT_LENGTH");
+    }
+}
+
+/* The late changes to core's variables; with others not all are core's. */
+static void adjust(request_rec *r, apr_off_t body_len, int others)
 {
     const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
     const fcgi_dir_config *conf = fcgi_config_settings(r);
     apr_table_t *env = r->subprocess_env;
+    int is_coded = apr_table_get(r->headers_in, "Transfer-Encoding") != NULL;
     const char *authorization;
 
-    if (location) {
-        apr_table_setn(env, "SCRIPT_NAME", location);
-        apr_table_setn(env, "PATH_INFO", r->path_info);
-    }
-    if (!runs_action(r)) {
-        /* PHP-FPM would run it in place of SCRIPT_FILENAME: if there is a
-         * REDIRECT_URL, or always with cgi.fix_pathinfo=0 */
-        apr_table_unset(env, "PATH_TRANSLATED");
-    }
-
-    /* The transfer coding is undone here (RFC 9112, 6.1), and a length is
-     * sent once, as CONTENT_LENGTH. */
-    apr_table_unset(env, "HTTP_TRANSFER_ENCODING");
-    apr_table_unset(env, "HTTP_CONTENT_LENGTH");
-    set_content_length(r, body_len);
+    hide_names(r, others, is_coded);
+    set_content_length(r, body_len, others, is_coded);
 
     /* What a SetEnvIf or RewriteRule recipe set before an internal redirect
      * is meant for the script behind it, unless CGIPassAuth says no. */
@@ -378,19 +393,75 @@ static void set_if_new(request_rec *r, const char *name, const char *value)
     }
 }
 
-/* Core's variables, beside those of SetEnv and the like. */
-static void add_cgi_vars(request_rec *r)
+/* SCRIPT_NAME and PATH_INFO, as core has them, or for a script that is no
+ * file. */
+static void set_script_name(request_rec *r, const char *location)
 {
-    const apr_array_header_t *lower_case = take_lower_case(r);
-    int i;
+    apr_table_t *env = r->subprocess_env;
+    const char *rest = r->path_info;
 
-    ap_add_common_vars(r);
-    /* PATH_TRANSLATED is a translation (RFC 3875, 4.1.6): no file is looked
-     * for, as core would do */
+    if (location) {
+        apr_table_setn(env, "SCRIPT_NAME", location);
+        apr_table_setn(env, "PATH_INFO", rest);
+    }
+    else if (rest && *rest) {
+        if (strcmp(r->protocol, "INCLUDED")) {
+            apr_table_setn(
+                env, "SCRIPT_NAME",
+                apr_pstrndup(r->pool, r->uri,
+                             (apr_size_t)ap_find_path_info(r->uri, rest)));
+        }
+        apr_table_setn(env, "PATH_INFO", rest);
+    }
+}
+
+/*
+ * Those of core's variables that say what is asked for, in a table of their
+ * own. PATH_TRANSLATED, for which core asks httpd for one more URL, is only
+ * made where it may be sent; and as a translation (RFC 3875, 4.1.6), without
+ * the look for a file.
+ */
+static apr_table_t *make_cgi_vars(request_rec *r, const char *location)
+{
+    apr_table_t *env = r->subprocess_env, *made = apr_table_make(r->pool, 10);
+    char *path_info = r->path_info;
+
+    r->subprocess_env = made;
+    if (!is_action(r)) {
+        r->path_info = NULL;
+    }
     fcgi_origin_translate_only(r, 1);
     ap_add_cgi_vars(r);
     fcgi_origin_translate_only(r, 0);
-    for (i = 0; i < lower_case->nelts; i++) {
+    r->path_info = path_info;
+    set_script_name(r, location);
+    r->subprocess_env = env;
+    return made;
+}
+
+/* Core's variables, beside those of SetEnv and the like. Where there are none
+ * of these nothing has to be looked for. */
+static void add_cgi_vars(request_rec *r, const char *location, int others)
+{
+    apr_table_t *env = r->subprocess_env;
+    const apr_array_header_t *lower_case = others ? take_lower_case(r) : NULL;
+    const apr_array_header_t *made;
+    int i;
+
+    ap_add_common_vars(r);
+    made = apr_table_elts(make_cgi_vars(r, location));
+    for (i = 0; i < made->nelts; i++) {
+        const apr_table_entry_t *pair =
+            &APR_ARRAY_IDX(made, i, const apr_table_entry_t);
+
+        if (others) {
+            apr_table_setn(env, pair->key, pair->val);
+        }
+        else {
+            apr_table_addn(env, pair->key, pair->val);
+        }
+    }
+    for (i = 0; lower_case && i < lower_case->nelts; i++) {
         const apr_table_entry_t *pair =
             &APR_ARRAY_IDX(lower_case, i, const apr_table_entry_t);
 
@@ -453,6 +524,19 @@ static int is_among(const apr_array_header_t *odd, const char *key)
     return i < odd->nelts;
 }
 
+/* True if others than core have made a variable so far, and of an odd name. */
+static int any_odd(const apr_array_header_t *others)
+{
+    int i = 0;
+
+    while (i < others->nelts
+           && fcgi_param_is_name(
+               APR_ARRAY_IDX(others, i, const apr_table_entry_t).key)) {
+        i++;
+    }
+    return i < others->nelts;
+}
+
 /* All variables but the odd ones. */
 static const apr_array_header_t *without_odd_names(
     request_rec *r, const apr_array_header_t *odd)
@@ -461,9 +545,6 @@ static const apr_array_header_t *without_odd_names(
     apr_array_header_t *rest;
     int i;
 
-    if (!odd->nelts) {
-        return all;
-    }
     rest = apr_array_make(r->pool, all->nelts, sizeof(apr_table_entry_t));
     for (i = 0; i < all->nelts; i++) {
         const apr_table_entry_t *pair =
@@ -476,47 +557,102 @@ static const apr_array_header_t *without_odd_names(
     return rest;
 }
 
-/* The bytes all pairs take, or 0 if one is too long. */
-static apr_size_t measure(const apr_array_header_t *pairs)
+/* httpd has variables without a value: REDIRECT_REQUEST_METHOD, on the error
+ * page for a request line that it could not read. For CGI they are empty. */
+static const char *value_of(const apr_table_entry_t *pair)
+{
+    return pair->val ? pair->val : "";
+}
+
+/* Most requests fit, with the room before and behind. */
+#define FIRST_SIZE 2048
+
+/* Bytes that grow, in a pool. */
+typedef struct growing {
+    apr_pool_t *pool;
+    uint8_t *bytes;
+    uint8_t *end; /* behind what may be written */
+} growing;
+
+/* Makes room for so many bytes at to and returns where that is now; NULL if
+ * there is none. */
+static uint8_t *grow(growing *params, uint8_t *to, apr_size_t more)
+{
+    apr_size_t len = (apr_size_t)(to - params->bytes);
+    apr_size_t size = 2 * len + more + FIRST_SIZE;
+    uint8_t *bytes;
+
+    if (size < more) {
+        return NULL;
+    }
+    bytes = apr_palloc(params->pool, size);
+    if (len) {
+        memcpy(bytes, params->bytes, len);
+    }
+    params->bytes = bytes;
+    params->end = bytes + size - FCGI_ROOM_BEHIND_PARAMS;
+    return bytes + len;
+}
+
+/* Encodes all pairs, behind the room for what comes before; NULL if one is too
+ * long. Returns where they end. */
+static uint8_t *put_pairs(growing *params, const apr_array_header_t *pairs)
 {
     const apr_table_entry_t *pair = (const apr_table_entry_t *)pairs->elts;
-    apr_size_t len = 0;
-    int i;
+    const apr_table_entry_t *last = pair + pairs->nelts;
+    uint8_t *to = grow(params, params->bytes, 0);
 
-    for (i = 0; i < pairs->nelts; i++, pair++) {
-        apr_size_t size = fcgi_pair_size(strlen(pair->key), strlen(pair->val));
+    for (to += FCGI_ROOM_BEFORE_PARAMS; to && pair < last; pair++) {
+        const char *value = value_of(pair);
+        apr_size_t name_len = strlen(pair->key), value_len = strlen(value);
+        apr_size_t size = fcgi_pair_size(name_len, value_len);
 
-        if (!size || len + size < len) {
-            return 0;
+        if (!size) {
+            return NULL;
         }
-        len += size;
+        if ((apr_size_t)(params->end - to) < size) {
+            to = grow(params, to, size);
+        }
+        if (to) {
+            to = fcgi_put_pair(to, pair->key, name_len, value, value_len);
+        }
     }
-    return len;
+    return to;
+}
+
+/* Encodes all pairs; 0 if one is too long. */
+static int encode(apr_pool_t *pool, const apr_array_header_t *pairs,
+                  fcgi_params *params)
+{
+    growing encoded = { pool, NULL, NULL };
+    const uint8_t *end = put_pairs(&encoded, pairs);
+
+    if (!end) {
+        return 0;
+    }
+    params->bytes = (char *)encoded.bytes + FCGI_ROOM_BEFORE_PARAMS;
+    params->len = (apr_size_t)(end - encoded.bytes) - FCGI_ROOM_BEFORE_PARAMS;
+    return 1;
 }
 
 int fcgi_env_encode(request_rec *r, const char *location, apr_off_t body_len,
                     fcgi_params *params)
 {
-    const apr_array_header_t *odd, *pairs;
-    const apr_table_entry_t *pair;
-    uint8_t *to;
-    int i;
+    const apr_array_header_t *before = apr_table_elts(r->subprocess_env);
+    int others = before->nelts, is_odd = any_odd(before);
+    const apr_array_header_t *odd;
 
-    add_cgi_vars(r);
-    odd = clean_names(r);
-    adjust(r, location, body_len);
+    add_cgi_vars(r, location, others);
+    odd = is_odd ? clean_names(r) : NULL;
+    adjust(r, body_len, others);
+    return encode(r->pool,
+                  odd ? without_odd_names(r, odd)
+                      : apr_table_elts(r->subprocess_env),
+                  params);
+}
 
-    pairs = without_odd_names(r, odd);
-    pair = (const apr_table_entry_t *)pairs->elts;
-    params->len = measure(pairs);
-    if (!params->len) {
-        return 0;
-    }
-    params->bytes = apr_palloc(r->pool, params->len);
-    to = (uint8_t *)params->bytes;
-    for (i = 0; i < pairs->nelts; i++, pair++) {
-        to = fcgi_put_pair(to, pair->key, strlen(pair->key), pair->val,
-                           strlen(pair->val));
-    }
-    return 1;
+int fcgi_env_encode_as_is(request_rec *r, fcgi_params *params)
+{
+    fcgi_param_apply(r, fcgi_config_settings(r)->params);
+    return encode(r->pool, apr_table_elts(r->subprocess_env), params);
 }

@@ -14,7 +14,7 @@
 
 /* Name-value pairs (FastCGI 1.0, 3.4), the content of a PARAMS stream. */
 typedef struct fcgi_params {
-    char *bytes; /* in r->pool */
+    char *bytes; /* in r->pool, with room before and behind (FCGI_ROOM_) */
     apr_size_t len;
 } fcgi_params;
 
@@ -42,5 +42,9 @@ int fcgi_env_map(request_rec *r, fcgi_script mode, const char **location,
  */
 int fcgi_env_encode(request_rec *r, const char *location, apr_off_t body_len,
                     fcgi_params *params);
+
+/* The same of variables that somebody else has made in r->subprocess_env: all
+ * of them, as they are, with what FcgiParam says. */
+int fcgi_env_encode_as_is(request_rec *r, fcgi_params *params);
 
 #endif

@@ -44,21 +44,27 @@ void fcgi_head_restart(fcgi_head *head)
 static apr_size_t find_end(fcgi_head *head, const char *data, apr_size_t len,
                            int *ended)
 {
-    apr_size_t i;
+    apr_size_t used = 0;
 
     *ended = 0;
-    for (i = 0; i < len && !*ended; i++) {
-        if (data[i] != '\n') {
-            head->line_cr = data[i] == '\r';
-            head->line_len++;
+    while (used < len && !*ended) {
+        const char *line = data + used;
+        const char *end = memchr(line, '\n', len - used);
+        apr_size_t count = end ? (apr_size_t)(end - line) : len - used;
+
+        if (count) {
+            head->line_cr = line[count - 1] == '\r';
+            head->line_len += count;
         }
-        else {
+        used += count;
+        if (end) {
             *ended =
                 head->line_len == 0 || (head->line_len == 1 && head->line_cr);
             head->line_len = 0;
+            used++;
         }
     }
-    return i;
+    return used;
 }
 
 /* Appends to the header block; 0 if that would exceed its bound. */
@@ -134,19 +140,52 @@ static void trim_end(char *text)
     }
 }
 
-int fcgi_head_is_single(const char *name)
+/* True for two names of that length; most are written as they are known. */
+static int is_same(const char *name, const char *known, apr_size_t len)
 {
-    static const char *const names[] = { "Content-Type",  "Location",
-                                         "ETag",          "Last-Modified",
-                                         "Content-Range", NULL };
-    int i;
+    return !memcmp(name, known, len) || !ap_cstr_casecmp(name, known);
+}
 
-    for (i = 0; names[i]; i++) {
-        if (!ap_cstr_casecmp(name, names[i])) {
-            return 1;
-        }
+fcgi_field fcgi_head_field(const char *name)
+{
+    /* by their lengths, in which most names differ from all others */
+    static const struct {
+        apr_size_t len;
+        const char *name;
+        fcgi_field field;
+    } known[] = {
+        { 2, "TE", FCGI_FIELD_HOP },
+        { 4, "ETag", FCGI_FIELD_SINGLE },
+        { 4, "Vary", FCGI_FIELD_VARY },
+        { 6, "Status", FCGI_FIELD_STATUS },
+        { 7, "Trailer", FCGI_FIELD_HOP },
+        { 7, "Upgrade", FCGI_FIELD_HOP },
+        { 8, "Location", FCGI_FIELD_SINGLE },
+        { 10, "Connection", FCGI_FIELD_CONNECTION },
+        { 10, "Keep-Alive", FCGI_FIELD_HOP },
+        { 12, "Content-Type", FCGI_FIELD_TYPE },
+        { 13, "Content-Range", FCGI_FIELD_SINGLE },
+        { 13, "Last-Modified", FCGI_FIELD_MODIFIED },
+        { 14, "Content-Length", FCGI_FIELD_LENGTH },
+        { 16, "Proxy-Connection", FCGI_FIELD_HOP },
+        { 17, "Transfer-Encoding", FCGI_FIELD_HOP },
+        { APR_SIZE_MAX, NULL, FCGI_FIELD_OTHER },
+    };
+    apr_size_t len = strlen(name);
+    int i = 0;
+
+    while (known[i].len < len) {
+        i++;
     }
-    return 0;
+    while (known[i].len == len && !is_same(name, known[i].name, len)) {
+        i++;
+    }
+    return known[i].len == len ? known[i].field : FCGI_FIELD_OTHER;
+}
+
+int fcgi_head_is_single(fcgi_field field)
+{
+    return field >= FCGI_FIELD_TYPE && field <= FCGI_FIELD_SINGLE;
 }
 
 /* Takes one line, without its end, apart. Returns NULL or what is wrong. */
@@ -154,6 +193,7 @@ static const char *parse_line(fcgi_head *head, char *line)
 {
     apr_pool_t *pool = head->pool;
     char *value = strchr(line, ':');
+    fcgi_field field;
 
     if (!value) {
         return apr_psprintf(pool, "a header line without a colon: '%.80s'",
@@ -168,16 +208,17 @@ static const char *parse_line(fcgi_head *head, char *line)
     if (*ap_scan_http_field_content(value)) {
         return apr_psprintf(pool, "a control character in header %.80s", line);
     }
-    if (!ap_cstr_casecmp(line, "Status")) {
+    field = fcgi_head_field(line);
+    if (field == FCGI_FIELD_STATUS) {
         return parse_status(head, value)
                    ? NULL
                    : apr_psprintf(pool, "an invalid Status: '%.80s'", value);
     }
-    if (!ap_cstr_casecmp(line, "Content-Length")) {
+    if (field == FCGI_FIELD_LENGTH) {
         parse_length(head, value);
         return NULL;
     }
-    if (fcgi_head_is_single(line)) {
+    if (fcgi_head_is_single(field)) {
         apr_table_unset(head->fields, line);
     }
     apr_table_addn(head->fields, line, value);

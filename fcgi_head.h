@@ -17,6 +17,19 @@ typedef enum {
     FCGI_HEAD_BAD    /* why says what is wrong; final */
 } fcgi_head_state;
 
+/* Fields that are not just passed on. */
+typedef enum {
+    FCGI_FIELD_OTHER,
+    FCGI_FIELD_STATUS,
+    FCGI_FIELD_LENGTH,
+    FCGI_FIELD_TYPE, /* of this and the next two only the last one counts */
+    FCGI_FIELD_MODIFIED,
+    FCGI_FIELD_SINGLE, /* all others of which that is so */
+    FCGI_FIELD_VARY,
+    FCGI_FIELD_CONNECTION,
+    FCGI_FIELD_HOP /* all others about one connection (RFC 9110, 7.6.1) */
+} fcgi_field;
+
 typedef struct fcgi_head {
     apr_pool_t *pool;
     apr_pool_t *block_pool; /* of what is parsed: pool for the first block, one
@@ -58,7 +71,10 @@ fcgi_head_state fcgi_head_add(fcgi_head *head, const char *data,
 /* Forgets the block, for another one. */
 void fcgi_head_restart(fcgi_head *head);
 
+/* What a field's name means to a gateway. */
+fcgi_field fcgi_head_field(const char *name);
+
 /* True for fields of which only the last one counts. */
-int fcgi_head_is_single(const char *name);
+int fcgi_head_is_single(fcgi_field field);
 
 #endif

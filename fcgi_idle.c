@@ -4,34 +4,24 @@
  * fcgi_idle.c - the child's idle connections; the contract is in fcgi_idle.h.
  * One ring, newest last, under one mutex. Connections that say something show
  * in the watcher's pollset. That a request of another child waits shows in
- * shared memory, and that child notifies this one (fcgi_line_press()); a
- * thread of its own listens, as APR's pollset cannot wait for both. While
- * nothing happens no thread wakes.
+ * shared memory, and that child notifies this one (fcgi_line_press()), whose
+ * thread of fcgi_notice.c calls fcgi_idle_give_up(): APR's pollset cannot wait
+ * for both. While nothing happens no thread wakes.
  */
 #include "fcgi_idle.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <apr_atomic.h>
 #include <apr_thread_mutex.h>
-#include <apr_thread_proc.h>
 
 #include "fcgi_clock.h"
+#include "fcgi_thread.h"
 
 /* A connection that is used again sooner is never in the pollset: under load
  * that would be two calls of the system for each request. */
 #define WATCH_AFTER apr_time_from_msec(50)
 
-/* So long after a notice it is looked whether that request still waits. One
- * that makes its connection at once does not any more, and needs nobody's. */
-#define LOOK_AFTER apr_time_from_msec(2)
-
 /* No moment will be later. */
 #define NEVER ((fcgi_instant)APR_INT64_MAX)
-
-/* So many milliseconds a child that ends waits for the threads. */
-#define END_ROUNDS 200
 
 APR_RING_HEAD(fcgi_conn_ring, fcgi_conn);
 typedef struct fcgi_conn_ring fcgi_conn_ring;
@@ -41,14 +31,15 @@ static struct {
     fcgi_conn_ring ring;
     fcgi_instant look_at;  /* the watcher looks then; before: if it is woken */
     apr_uint32_t stopping; /* atomic: the child is told to stop */
-    apr_uint32_t running;  /* atomic: threads that are not done */
+    apr_uint32_t running;  /* atomic: the thread is not done */
     apr_pollset_t *pollset; /* NULL: nothing is kept in this process */
     const fcgi_idle_hooks *hooks;
 } idle;
 
 static int is_stopping(void)
 {
-    return apr_atomic_read32(&idle.stopping) || idle.hooks->has_to_stop();
+    return apr_atomic_read32(&idle.stopping)
+           || (idle.hooks->ask_every && idle.hooks->has_to_stop());
 }
 
 /* Takes a connection out of the ring. Under the mutex. */
@@ -236,11 +227,13 @@ static void *APR_THREAD_FUNC watch(apr_thread_t *thread, void *data)
     return NULL;
 }
 
-/* Closes those that stand in the way of a request of any child. */
-static void give_up(void)
+void fcgi_idle_give_up(void)
 {
     fcgi_conn_ring ended;
 
+    if (!idle.pollset) {
+        return;
+    }
     APR_RING_INIT(&ended, fcgi_conn, link);
     apr_thread_mutex_lock(idle.mutex);
     collect(is_pressed, NULL, &ended);
@@ -248,60 +241,13 @@ static void give_up(void)
     close_all(&ended);
 }
 
-/* The listener. */
-static void *APR_THREAD_FUNC listen_to_others(apr_thread_t *thread, void *data)
+/* Before the child's pool goes. */
+static apr_status_t end_thread(void *data)
 {
-    (void)data;
-    (void)thread;
-    while (!is_stopping()) {
-        fcgi_stats_wait_for_notice();
-        apr_sleep(LOOK_AFTER);
-        give_up();
-    }
-    apr_atomic_dec32(&idle.running);
-    return NULL;
-}
-
-/*
- * Before the child's pool goes. prefork's children end in a signal's handler:
- * the thread that was interrupted may hold what the others wait for, and then
- * they are not waited for. Nothing that they use is ever freed.
- */
-static apr_status_t end_threads(void *data)
-{
-    int rounds = END_ROUNDS;
-
     (void)data;
     fcgi_idle_stop();
-    while (apr_atomic_read32(&idle.running) && rounds--) {
-        apr_sleep(apr_time_from_msec(1));
-    }
+    fcgi_thread_wait(&idle.running);
     return APR_SUCCESS;
-}
-
-/* Starts a thread without a signal to handle: they are the MPM's. */
-static apr_status_t start_thread(apr_thread_start_t work, apr_pool_t *pool)
-{
-    apr_threadattr_t *detached;
-    apr_thread_t *thread;
-    sigset_t all, before;
-    apr_status_t rv = apr_threadattr_create(&detached, pool);
-
-    if (rv == APR_SUCCESS) {
-        rv = apr_threadattr_detach_set(detached, 1);
-    }
-    if (rv != APR_SUCCESS) {
-        return rv;
-    }
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rv = apr_thread_create(&thread, detached, work, NULL, pool);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rv == APR_SUCCESS) {
-        apr_atomic_inc32(&idle.running);
-    }
-    return rv;
 }
 
 apr_status_t fcgi_idle_start(apr_pool_t *child, const fcgi_idle_hooks *hooks)
@@ -323,16 +269,13 @@ apr_status_t fcgi_idle_start(apr_pool_t *child, const fcgi_idle_hooks *hooks)
                                 APR_POLLSET_THREADSAFE | APR_POLLSET_WAKEABLE);
     }
     if (rv == APR_SUCCESS) {
-        rv = start_thread(listen_to_others, pool);
-    }
-    if (rv == APR_SUCCESS) {
-        rv = start_thread(watch, pool);
+        rv = fcgi_thread_start(watch, &idle.running, pool);
     }
     if (rv != APR_SUCCESS) {
         idle.pollset = NULL;
         return rv;
     }
-    apr_pool_pre_cleanup_register(child, NULL, end_threads);
+    apr_pool_pre_cleanup_register(child, NULL, end_thread);
     return APR_SUCCESS;
 }
 
@@ -347,7 +290,6 @@ void fcgi_idle_stop(void)
     if (idle.pollset) {
         apr_atomic_set32(&idle.stopping, 1);
         apr_pollset_wakeup(idle.pollset);
-        fcgi_stats_notify(fcgi_stats_me());
     }
 }
 
@@ -368,15 +310,15 @@ static int link_conn(fcgi_conn *conn)
 /* A request that began to wait while the connection was on its way to the ring
  * may have looked for it there in vain: so this looks for the request last of
  * all, see fcgi_line_press(). */
-void fcgi_idle_put(fcgi_conn *conn, fcgi_instant expires)
+void fcgi_idle_put(fcgi_conn *conn, fcgi_instant now, fcgi_instant expires)
 {
     fcgi_line *line = conn->line;
     int wake = 0, stopping;
 
     fcgi_conn_move(conn, FCGI_CONN_IN_USE, FCGI_CONN_IDLE);
     conn->expires = expires;
-    conn->idle_since = fcgi_clock_now();
-    conn->watch_from = conn->idle_since + WATCH_AFTER;
+    conn->idle_since = now;
+    conn->watch_from = now + WATCH_AFTER;
     apr_thread_mutex_lock(idle.mutex);
     stopping = is_stopping();
     if (!stopping) {
@@ -391,7 +333,7 @@ void fcgi_idle_put(fcgi_conn *conn, fcgi_instant expires)
         apr_pollset_wakeup(idle.pollset);
     }
     if (fcgi_line_is_pressed(line)) {
-        give_up();
+        fcgi_idle_give_up();
     }
 }
 
@@ -399,7 +341,7 @@ void fcgi_idle_put(fcgi_conn *conn, fcgi_instant expires)
  * or NULL. */
 static fcgi_conn *take_newest(const fcgi_line *line, apr_interval_time_t age)
 {
-    fcgi_instant before = fcgi_clock_now() - age;
+    fcgi_instant before = age ? fcgi_clock_now() - age : NEVER;
     fcgi_conn *conn;
 
     apr_thread_mutex_lock(idle.mutex);

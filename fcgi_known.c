@@ -24,12 +24,34 @@ typedef struct known_handler {
 static apr_hash_t *by_address; /* "fcgi:..." -> fcgi_known */
 static apr_hash_t *by_name;    /* FcgiBackend's name -> fcgi_known */
 static apr_hash_t *by_handler; /* lower-cased -> known_handler */
+static apr_hash_t *by_text;    /* a handler as it is written -> fcgi_known;
+                                * all that most requests need */
+
+/* So much of a text's end is looked at: more than the name that the sockets of
+ * many users have in common, as /home/some/php-fpm.sock. */
+#define HASHED_LEN 16
+
+/* Of handlers, for apr_hash: all begin alike, and sockets of one folder differ
+ * behind that. */
+static unsigned int hash_end(const char *text, apr_ssize_t *len)
+{
+    apr_size_t whole = strlen(text);
+    apr_size_t i = whole > HASHED_LEN ? whole - HASHED_LEN : 0;
+    unsigned int hash = (unsigned int)whole;
+
+    for (; i < whole; i++) {
+        hash = hash * 33 + (unsigned char)text[i];
+    }
+    *len = (apr_ssize_t)whole;
+    return hash;
+}
 
 void fcgi_known_start(apr_pool_t *pconf)
 {
     by_address = apr_hash_make(pconf);
     by_name = apr_hash_make(pconf);
     by_handler = apr_hash_make(pconf);
+    by_text = apr_hash_make_custom(pconf, hash_end);
 }
 
 static void *find(apr_hash_t *hash, const char *key)
@@ -95,10 +117,11 @@ const char *fcgi_known_enter_handler(apr_pool_t *pool, const char *name,
     const char *key = lowered(pool, name);
     const char *problem;
     known_handler *handler;
-    fcgi_known *known;
+    fcgi_known *known = find_named(pool, name);
     fcgi_address *address;
 
-    if (find_named(pool, name)) {
+    if (known) {
+        put(by_text, name, known);
         return NULL;
     }
     problem = fcgi_address_parse(pool, name, &address);
@@ -106,6 +129,7 @@ const char *fcgi_known_enter_handler(apr_pool_t *pool, const char *name,
         return problem;
     }
     known = fcgi_known_enter(pool, address);
+    put(by_text, name, known);
     handler = find(by_handler, key);
     if (!handler) {
         handler = apr_pcalloc(pool, sizeof(*handler));
@@ -182,7 +206,10 @@ static int open_account(void *baton, fcgi_known *known)
 
     (void)baton;
     line->account = fcgi_stats_open_configured(known->real_name);
-    return !line->account && (line->limits.max || line->limits.keepalive);
+    if (!line->account) {
+        return line->limits.max || line->limits.keepalive;
+    }
+    return line->limits.max && !fcgi_stats_open_line(line->account);
 }
 
 apr_status_t fcgi_known_open_accounts(void)
@@ -199,6 +226,17 @@ static int is_kept(void *baton, fcgi_known *known)
 int fcgi_known_any_kept(void)
 {
     return fcgi_known_each(is_kept, NULL);
+}
+
+static int is_limited(void *baton, fcgi_known *known)
+{
+    (void)baton;
+    return known->backend->line->limits.max > 0;
+}
+
+int fcgi_known_any_limited(void)
+{
+    return fcgi_known_each(is_limited, NULL);
 }
 
 const fcgi_backend *fcgi_known_named(apr_pool_t *pool, const char *name)
@@ -231,16 +269,27 @@ const fcgi_backend *fcgi_known_of_account(const char *name, const char **alias)
     return known ? known->backend : NULL;
 }
 
+/* The one address that such a handler of the configuration means, with upper
+ * and lower case or without. */
+static const fcgi_known *find_spelled(apr_pool_t *pool, const char *handler)
+{
+    const known_handler *spelled = find(by_handler, lowered(pool, handler));
+
+    return spelled && !spelled->ambiguous ? spelled->known : NULL;
+}
+
 const char *fcgi_known_find(apr_pool_t *pool, const char *handler,
                             const char *exact, const fcgi_backend **backend,
                             fcgi_address **address)
 {
     const char *text = exact ? exact : handler;
-    const fcgi_known *known = find_named(pool, text);
-    const known_handler *spelled = find(by_handler, lowered(pool, handler));
+    const fcgi_known *known = find(by_text, text);
 
-    if (!known && spelled && !spelled->ambiguous && !exact) {
-        known = spelled->known;
+    if (!known) {
+        known = find_named(pool, text);
+    }
+    if (!known && !exact) {
+        known = find_spelled(pool, handler);
     }
     if (!known) {
         const char *problem = fcgi_address_parse(pool, text, address);

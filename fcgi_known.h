@@ -46,8 +46,8 @@ const char *fcgi_known_set_name(apr_pool_t *pool, fcgi_known *known,
  * is returned. */
 int fcgi_known_each(int (*visit)(void *baton, fcgi_known *known), void *baton);
 
-/* Gives every backend its account in the shared memory. APR_ENOMEM: one that
- * has limits got none. */
+/* Gives every backend its account in the shared memory, with a line where it
+ * has a max. APR_ENOMEM: one that has limits got none. */
 apr_status_t fcgi_known_open_accounts(void);
 
 /* ---- while requests are served ---- */
@@ -69,6 +69,9 @@ const char *fcgi_known_name(const fcgi_backend *backend);
 
 /* True if connections to any of them are kept. */
 int fcgi_known_any_kept(void);
+
+/* True if connections to any of them have a max, and requests may wait. */
+int fcgi_known_any_limited(void);
 
 /*
  * What a handler name means. exact is the name as the configuration spells

@@ -3,147 +3,200 @@
 /*
  * fcgi_line.c - permits and the line for them; the contract is in fcgi_line.h.
  *
- * With max everything happens under the lock of the shared memory, and every
- * line is served by whoever changes something: grant_next() is the one place
- * where permits are granted. A process may be killed between any two
- * instructions: each write to what another child owns is a single word, and
- * what a child has is the sum of what it wrote itself.
+ * With max everything happens under the lock of the account, and every line is
+ * served by whoever changes something: grant_next() is the one place where
+ * permits are granted. A process may be killed between any two instructions:
+ * each write to what another child owns is a single word, and what a child has
+ * is the sum of what it wrote itself.
+ *
+ * Bells ring after the lock is given back. Until then who was granted a permit
+ * is in a ring, out of which it takes itself before its memory goes; the mutex
+ * of that ring is taken under an account's lock, never the other way round.
  */
 #include "fcgi_line.h"
 
-#include <errno.h>
-#include <semaphore.h>
-#include <time.h>
+#include <pthread.h>
 
 #include <apr_atomic.h>
 
-/* A clock that nobody sets, where there is one to wait by. */
-#if defined(__GLIBC__) && defined(__GLIBC_PREREQ)
-#if __GLIBC_PREREQ(2, 30)
-#define WAIT_CLOCK             CLOCK_MONOTONIC
-#define wait_until(sem, limit) sem_clockwait(sem, WAIT_CLOCK, limit)
-#endif
-#endif
-#ifndef WAIT_CLOCK
-#define WAIT_CLOCK             CLOCK_REALTIME
-#define wait_until(sem, limit) sem_timedwait(sem, limit)
-#endif
+APR_RING_HEAD(fcgi_calls, fcgi_waiting);
+
+/* What this child has of all lines. */
+static struct {
+    pthread_mutex_t mutex;   /* of what is not atomic */
+    struct fcgi_calls calls; /* those whose bell is to ring */
+    int is_made;             /* calls is */
+    fcgi_line *first;        /* lines in which anybody ever waited; they are
+                              * added at the front, and stay */
+    apr_uint32_t waiting;    /* requests; atomic */
+    apr_uint32_t attended;   /* atomic: fcgi_line_attend() will be called */
+} here = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+
+/* What is to be told when the lock is given back. */
+typedef struct tidings {
+    int calls;          /* bells are to ring here */
+    apr_uint32_t child; /* that is to be notified; 0: none */
+} tidings;
 
 static fcgi_share *mine(fcgi_line *line)
 {
     return fcgi_stats_my_share(line->account);
 }
 
+static fcgi_slots *slots_of(fcgi_line *line)
+{
+    return fcgi_stats_line(line->account);
+}
+
+/* ---- bells ---- */
+
+/* One of this child's has a grant. Under the lock. */
+static void call(fcgi_waiting *waiting, tidings *news)
+{
+    pthread_mutex_lock(&here.mutex);
+    if (!here.is_made) {
+        APR_RING_INIT(&here.calls, fcgi_waiting, link);
+        here.is_made = 1;
+    }
+    if (!waiting->is_called) {
+        waiting->is_called = 1;
+        APR_RING_INSERT_TAIL(&here.calls, waiting, fcgi_waiting, link);
+    }
+    pthread_mutex_unlock(&here.mutex);
+    news->calls = 1;
+}
+
+/* Takes one out of the ring. Under the mutex. */
+static void uncall(fcgi_waiting *waiting)
+{
+    if (waiting->is_called) {
+        waiting->is_called = 0;
+        APR_RING_REMOVE(waiting, link);
+    }
+}
+
+static void ring_bells(void)
+{
+    pthread_mutex_lock(&here.mutex);
+    while (!APR_RING_EMPTY(&here.calls, fcgi_waiting, link)) {
+        fcgi_waiting *waiting = APR_RING_FIRST(&here.calls);
+
+        uncall(waiting);
+        fcgi_bell_ring(&waiting->bell);
+    }
+    pthread_mutex_unlock(&here.mutex);
+}
+
+/* Without the lock. */
+static void tell_news(const tidings *news)
+{
+    if (news->calls) {
+        ring_bells();
+    }
+    if (news->child) {
+        fcgi_stats_notify(news->child);
+    }
+}
+
+/* One more of this child waits. Under the lock. */
+static void count_in(fcgi_line *line)
+{
+    pthread_mutex_lock(&here.mutex);
+    if (!line->is_listed) {
+        line->is_listed = 1;
+        line->next = here.first;
+        here.first = line;
+    }
+    pthread_mutex_unlock(&here.mutex);
+    apr_atomic_inc32(&line->waiting);
+    apr_atomic_inc32(&here.waiting);
+}
+
+/* It waits no more, and its memory may go. Nobody finds it in its slot any
+ * more; who did before is done when the mutex is free. */
+static void count_out(fcgi_line *line, fcgi_waiting *waiting)
+{
+    pthread_mutex_lock(&here.mutex);
+    uncall(waiting);
+    pthread_mutex_unlock(&here.mutex);
+    apr_atomic_dec32(&line->waiting);
+    apr_atomic_dec32(&here.waiting);
+}
+
+/* ---- permits ---- */
+
 /* Where permits are counted, each change of them is under the lock. */
 static void lock_permits(fcgi_line *line)
 {
     if (line->limits.max) {
-        fcgi_stats_lock();
+        fcgi_stats_lock(line->account);
     }
 }
 
 static void unlock_permits(fcgi_line *line)
 {
     if (line->limits.max) {
-        fcgi_stats_unlock();
+        fcgi_stats_unlock(line->account);
     }
 }
 
-/* True if it waits for its permit. */
-static int is_waiting(const fcgi_waiter *waiter)
+static apr_uint32_t count_waiting(fcgi_account *account)
 {
-    return waiter->child && !waiter->granted;
+    fcgi_slots *slots = fcgi_stats_line(account);
+
+    return slots ? apr_atomic_read32(&slots->waiting) : 0;
 }
 
-static apr_uint32_t count_waiting(const fcgi_account *account)
+/* The slot of the one that came first, or 0. */
+static apr_uint32_t first_waiter(fcgi_account *account)
 {
-    apr_uint32_t i, count = 0;
+    fcgi_slots *slots = fcgi_stats_line(account);
 
-    for (i = 0; i < account->line_count; i++) {
-        count += (apr_uint32_t)is_waiting(&account->line[i]);
-    }
-    return count;
-}
-
-/* The waiter that came first, or NULL. */
-static fcgi_waiter *first_waiter(fcgi_account *account)
-{
-    fcgi_waiter *first = NULL;
-    apr_uint32_t i;
-
-    for (i = 0; i < account->line_count; i++) {
-        fcgi_waiter *waiter = &account->line[i];
-
-        if (is_waiting(waiter) && (!first || waiter->ticket < first->ticket)) {
-            first = waiter;
-        }
-    }
-    return first;
+    return slots ? slots->line.first : 0;
 }
 
 /* Connections there are, or will be once those with a grant have made
  * theirs. */
 static apr_uint32_t count_permits(fcgi_account *account)
 {
+    fcgi_slots *slots = fcgi_stats_line(account);
     fcgi_share sum = fcgi_stats_sum(account);
-    apr_uint32_t i, count = sum.in_use + sum.idle;
 
-    for (i = 0; i < account->line_count; i++) {
-        count += account->line[i].child && account->line[i].granted;
-    }
-    return count;
+    return sum.in_use + sum.idle + (slots ? slots->granted : 0);
 }
 
-static void grant(fcgi_waiter *waiter)
+static void grant(fcgi_slots *slots, apr_uint32_t number, tidings *news)
 {
-    waiter->granted = 1;
-    sem_post(&waiter->wake);
+    fcgi_slot *slot = &slots->slot[number];
+
+    if (slot->child == fcgi_stats_me()) {
+        fcgi_slots_grant(slots, number, FCGI_SLOT_TOLD);
+        call(slot->owner, news);
+        return;
+    }
+    fcgi_slots_grant(slots, number, FCGI_SLOT_GRANTED);
+    if (news->child && news->child != slot->child) {
+        fcgi_stats_notify(news->child);
+    }
+    news->child = slot->child;
 }
 
 /* Grants free permits to those that wait, in their order. */
-static void grant_next(fcgi_line *line)
+static void grant_next(fcgi_line *line, tidings *news)
 {
-    fcgi_waiter *first = first_waiter(line->account);
+    apr_uint32_t first = first_waiter(line->account);
 
     while (first && count_permits(line->account) < line->limits.max) {
-        grant(first);
+        grant(slots_of(line), first, news);
         first = first_waiter(line->account);
     }
-}
-
-/* Takes a slot of the line; false if there is none. */
-static int take_slot(fcgi_line *line, apr_uint32_t *slot)
-{
-    fcgi_account *account = line->account;
-    fcgi_waiter *waiter;
-    apr_uint32_t i = 0;
-
-    while (i < account->line_count && account->line[i].child) {
-        i++;
-    }
-    if (i == FCGI_LINE_MAX) {
-        return 0;
-    }
-    waiter = &account->line[i];
-    if (sem_init(&waiter->wake, 1, 0)) {
-        return 0;
-    }
-    if (i == account->line_count) {
-        account->line_count++;
-    }
-    line->handed[i] = NULL;
-    waiter->granted = 0;
-    waiter->ticket = account->next_ticket++;
-    waiter->child = fcgi_stats_me();
-    *slot = i;
-    return 1;
 }
 
 /* How many may wait in line. Idle connections are given up for those that
  * come, so that they hardly wait. */
 static apr_uint32_t queue_limit(fcgi_line *line)
 {
-    return line->limits.queue + fcgi_stats_sum(line->account).idle;
+    return line->limits.queue + fcgi_stats_sum_idle(line->account);
 }
 
 static int has_free_permit(fcgi_line *line)
@@ -152,9 +205,43 @@ static int has_free_permit(fcgi_line *line)
            && count_permits(line->account) < line->limits.max;
 }
 
-fcgi_line_state fcgi_line_enter(fcgi_line *line, apr_uint32_t *slot)
+/* Takes a slot of the line; false if there is none. */
+static int take_slot(fcgi_line *line, fcgi_waiting *waiting)
 {
-    fcgi_line_state state = FCGI_LINE_FULL;
+    fcgi_slots *slots = slots_of(line);
+
+    waiting->handed = NULL;
+    waiting->is_called = 0;
+    waiting->slot =
+        slots ? fcgi_slots_take(slots, fcgi_stats_me(), waiting) : 0;
+    if (!waiting->slot) {
+        return 0;
+    }
+    count_in(line);
+    return 1;
+}
+
+/* With the lock: a permit, or a slot, or nothing. */
+static fcgi_line_state ask(fcgi_line *line, fcgi_waiting *waiting,
+                           tidings *news)
+{
+    if (!has_free_permit(line) && fcgi_stats_sweep(line->account)) {
+        grant_next(line, news);
+    }
+    if (has_free_permit(line)) {
+        apr_atomic_inc32(&mine(line)->in_use);
+        return FCGI_LINE_PERMIT;
+    }
+    return count_waiting(line->account) < queue_limit(line)
+                   && take_slot(line, waiting)
+               ? FCGI_LINE_WAITING
+               : FCGI_LINE_FULL;
+}
+
+fcgi_line_state fcgi_line_enter(fcgi_line *line, fcgi_waiting *waiting)
+{
+    tidings news = { 0, 0 };
+    fcgi_line_state state;
 
     if (!line->account) {
         return FCGI_LINE_PERMIT;
@@ -163,102 +250,161 @@ fcgi_line_state fcgi_line_enter(fcgi_line *line, apr_uint32_t *slot)
         apr_atomic_inc32(&mine(line)->in_use);
         return FCGI_LINE_PERMIT;
     }
-    fcgi_stats_lock();
-    if (!has_free_permit(line) && fcgi_stats_sweep(line->account)) {
-        grant_next(line);
+    fcgi_stats_lock(line->account);
+    state = ask(line, waiting, &news);
+    fcgi_stats_unlock(line->account);
+    tell_news(&news);
+    if (state == FCGI_LINE_WAITING && !apr_atomic_read32(&here.attended)) {
+        fcgi_stats_notify(fcgi_stats_me());
     }
-    if (has_free_permit(line)) {
-        apr_atomic_inc32(&mine(line)->in_use);
-        state = FCGI_LINE_PERMIT;
-    }
-    else if (count_waiting(line->account) < queue_limit(line)
-             && take_slot(line, slot)) {
-        state = FCGI_LINE_WAITING;
-    }
-    fcgi_stats_unlock();
     return state;
 }
 
-/* Takes the permit that a waiter was granted, and leaves its slot. Under the
- * lock. */
-static void take_permit(fcgi_line *line, apr_uint32_t slot, void **conn)
+/* Takes the permit that one was granted. Under the lock. */
+static void take_permit(fcgi_line *line, fcgi_waiting *waiting, void **conn)
 {
-    *conn = line->handed[slot];
-    line->handed[slot] = NULL;
+    *conn = waiting->handed;
     apr_atomic_inc32(&mine(line)->in_use);
-    line->account->line[slot].child = 0;
+    fcgi_slots_leave(slots_of(line), waiting->slot);
 }
 
-/*
- * Waits until the waiter has a grant, at most for tick. APR has nothing that
- * wakes a thread of another process; a semaphore is right even if its waiter
- * is killed. A grant that was lost with a killed process is found at the next
- * tick.
- */
-static void wait_for_grant(fcgi_waiter *waiter, apr_interval_time_t tick)
+/* Its own child may ask without the lock. */
+static int is_granted(fcgi_line *line, const fcgi_waiting *waiting)
 {
-    struct timespec limit;
-    int rv;
+    fcgi_slot *slot = &slots_of(line)->slot[waiting->slot];
 
-    clock_gettime(WAIT_CLOCK, &limit);
-    limit.tv_sec += (time_t)apr_time_sec(tick);
-    limit.tv_nsec += (long)apr_time_usec(tick) * 1000;
-    if (limit.tv_nsec >= 1000000000) {
-        limit.tv_nsec -= 1000000000;
-        limit.tv_sec++;
-    }
-    do {
-        rv = wait_until(&waiter->wake, &limit);
-    } while (rv && errno == EINTR);
+    return apr_atomic_read32(&slot->state) != FCGI_SLOT_WAITS;
 }
 
-fcgi_line_state fcgi_line_wait(fcgi_line *line, apr_uint32_t slot,
-                               apr_interval_time_t tick, void **conn)
+fcgi_line_state fcgi_line_look(fcgi_line *line, fcgi_waiting *waiting,
+                               void **conn)
 {
-    fcgi_waiter *waiter = &line->account->line[slot];
-    fcgi_line_state state = FCGI_LINE_WAITING;
-
-    wait_for_grant(waiter, tick);
-    fcgi_stats_lock();
-    if (!waiter->granted) {
-        fcgi_stats_sweep(line->account);
-        grant_next(line);
+    if (!is_granted(line, waiting)) {
+        return FCGI_LINE_WAITING;
     }
-    if (waiter->granted) {
-        take_permit(line, slot, conn);
-        state = FCGI_LINE_PERMIT;
-    }
-    fcgi_stats_unlock();
-    return state;
+    fcgi_stats_lock(line->account);
+    take_permit(line, waiting, conn);
+    fcgi_stats_unlock(line->account);
+    count_out(line, waiting);
+    return FCGI_LINE_PERMIT;
 }
 
-fcgi_line_state fcgi_line_leave(fcgi_line *line, apr_uint32_t slot,
+fcgi_line_state fcgi_line_leave(fcgi_line *line, fcgi_waiting *waiting,
                                 void **conn)
 {
-    fcgi_waiter *waiter = &line->account->line[slot];
     fcgi_line_state state = FCGI_LINE_WAITING;
 
-    fcgi_stats_lock();
-    if (waiter->granted) {
-        take_permit(line, slot, conn);
+    fcgi_stats_lock(line->account);
+    if (is_granted(line, waiting)) {
+        take_permit(line, waiting, conn);
         state = FCGI_LINE_PERMIT;
     }
     else {
-        waiter->child = 0;
+        fcgi_slots_leave(slots_of(line), waiting->slot);
     }
-    fcgi_stats_unlock();
+    fcgi_stats_unlock(line->account);
+    count_out(line, waiting);
     return state;
 }
+
+/* ---- what others tell ---- */
+
+/* Calls those of this child that are to be told. Under the lock. */
+static void call_granted(fcgi_line *line, tidings *news)
+{
+    fcgi_slots *slots = slots_of(line);
+    apr_uint32_t me = fcgi_stats_me(), number = fcgi_slots_tell(slots, me);
+
+    while (number) {
+        call(slots->slot[number].owner, news);
+        number = fcgi_slots_tell(slots, me);
+    }
+}
+
+/* True if any of this child is to be told. Without the lock: whoever grants
+ * notifies this child afterwards. */
+static int is_to_tell(fcgi_line *line)
+{
+    fcgi_stand *stand = &slots_of(line)->stands[fcgi_stats_me() - 1];
+
+    return apr_atomic_read32(&stand->granted.first) != 0;
+}
+
+static void serve(fcgi_line *line, int sweep, tidings *news)
+{
+    fcgi_stats_lock(line->account);
+    if (sweep) {
+        fcgi_stats_sweep(line->account);
+        grant_next(line, news);
+    }
+    call_granted(line, news);
+    fcgi_stats_unlock(line->account);
+}
+
+static fcgi_line *first_line(void)
+{
+    fcgi_line *first;
+
+    pthread_mutex_lock(&here.mutex);
+    first = here.first;
+    pthread_mutex_unlock(&here.mutex);
+    return first;
+}
+
+/* Lines in which requests of this child wait. */
+static void serve_all(int sweep)
+{
+    fcgi_line *line;
+
+    for (line = first_line(); line; line = line->next) {
+        tidings news = { 0, 0 };
+
+        if (apr_atomic_read32(&line->waiting) && (sweep || is_to_tell(line))) {
+            serve(line, sweep, &news);
+            tell_news(&news);
+        }
+    }
+}
+
+/* Says that nobody attends, and looks last of all whether anybody waits; who
+ * comes counts itself, and then looks whether anybody attends. So one of the
+ * two sees the other. */
+static int is_to_attend(void)
+{
+    if (apr_atomic_read32(&here.waiting)) {
+        apr_atomic_cas32(&here.attended, 1, 0);
+        return 1;
+    }
+    apr_atomic_cas32(&here.attended, 0, 1);
+    return apr_atomic_read32(&here.waiting) != 0;
+}
+
+int fcgi_line_tell(void)
+{
+    serve_all(0);
+    return is_to_attend();
+}
+
+int fcgi_line_attend(void)
+{
+    serve_all(1);
+    return is_to_attend();
+}
+
+/* ---- connections ---- */
 
 /* One less of what this child counts there. */
 static void give_back(fcgi_line *line, apr_uint32_t *count)
 {
+    tidings news = { 0, 0 };
+
     lock_permits(line);
     apr_atomic_dec32(count);
     if (line->limits.max) {
-        grant_next(line);
+        grant_next(line, &news);
     }
     unlock_permits(line);
+    tell_news(&news);
 }
 
 void fcgi_line_free(fcgi_line *line)
@@ -268,25 +414,38 @@ void fcgi_line_free(fcgi_line *line)
     }
 }
 
-int fcgi_line_hand_on(fcgi_line *line, void *conn)
+/* Grants the permit of a connection, with it, to the first in line, if that is
+ * one of this child's; false if it is not. Under the lock. */
+static int grant_with(fcgi_line *line, void *conn, tidings *news)
 {
-    fcgi_account *account = line->account;
-    fcgi_waiter *first;
-    int handed;
+    apr_uint32_t first = first_waiter(line->account);
+    fcgi_slot *slot;
 
-    if (!account || !line->limits.max) {
+    if (!first || count_permits(line->account) > line->limits.max) {
         return 0;
     }
-    fcgi_stats_lock();
-    first = first_waiter(account);
-    handed = first && first->child == fcgi_stats_me()
-             && count_permits(account) <= line->limits.max;
-    if (handed) {
-        line->handed[first - account->line] = conn;
-        apr_atomic_dec32(&mine(line)->in_use);
-        grant(first);
+    slot = &slots_of(line)->slot[first];
+    if (slot->child != fcgi_stats_me()) {
+        return 0;
     }
-    fcgi_stats_unlock();
+    ((fcgi_waiting *)slot->owner)->handed = conn;
+    apr_atomic_dec32(&mine(line)->in_use);
+    grant(slots_of(line), first, news);
+    return 1;
+}
+
+int fcgi_line_hand_on(fcgi_line *line, void *conn)
+{
+    tidings news = { 0, 0 };
+    int handed;
+
+    if (!line->account || !line->limits.max) {
+        return 0;
+    }
+    fcgi_stats_lock(line->account);
+    handed = grant_with(line, conn, &news);
+    fcgi_stats_unlock(line->account);
+    tell_news(&news);
     return handed;
 }
 
@@ -295,13 +454,13 @@ int fcgi_line_hand_on(fcgi_line *line, void *conn)
  * many then: others may do the same at this moment. */
 static int move_to_idle(fcgi_line *line)
 {
-    fcgi_share sum = fcgi_stats_sum(line->account);
-
-    if (sum.pressing || sum.idle >= line->limits.keepalive) {
+    if (fcgi_stats_sum_pressing(line->account)
+        || fcgi_stats_sum_idle(line->account) >= line->limits.keepalive) {
         return 0;
     }
     apr_atomic_inc32(&mine(line)->idle);
-    if (fcgi_stats_sum(line->account).idle > line->limits.keepalive) {
+    if (fcgi_stats_sum_idle(line->account) > line->limits.keepalive) {
+        /* another child did so in the same moment, which no test can choose */
         apr_atomic_dec32(&mine(line)->idle);
         return 0;
     }
@@ -315,14 +474,14 @@ static int move_to_idle_with_care(fcgi_line *line)
     fcgi_account *account = line->account;
     int moved;
 
-    fcgi_stats_lock();
+    fcgi_stats_lock(account);
     moved =
         !first_waiter(account)
         && (!line->limits.max || count_permits(account) <= line->limits.max);
     if (moved && !move_to_idle(line)) {
         moved = fcgi_stats_sweep(account) && move_to_idle(line);
     }
-    fcgi_stats_unlock();
+    fcgi_stats_unlock(account);
     return moved;
 }
 
@@ -392,7 +551,7 @@ void fcgi_line_unpress(fcgi_line *line)
 
 int fcgi_line_is_pressed(fcgi_line *line)
 {
-    return line->account && fcgi_stats_sum(line->account).pressing > 0;
+    return line->account && fcgi_stats_sum_pressing(line->account) > 0;
 }
 
 fcgi_line_length fcgi_line_measure(fcgi_account *account)
@@ -400,12 +559,13 @@ fcgi_line_length fcgi_line_measure(fcgi_account *account)
     fcgi_line_length length;
     fcgi_share sum;
 
-    fcgi_stats_lock();
+    fcgi_stats_lock(account);
     fcgi_stats_sweep(account);
     sum = fcgi_stats_sum(account);
     length.in_use = sum.in_use;
     length.idle = sum.idle;
     length.waiting = count_waiting(account);
-    fcgi_stats_unlock();
+    length.parked = sum.parked;
+    fcgi_stats_unlock(account);
     return length;
 }

@@ -11,9 +11,11 @@
  *     permit    the right to one connection; there are max ("no place" in
  *               messages: no permit came)
  *     line      the queue of those that wait for a permit, of all children
- *     slot      memory of one that waits in line, until it leaves; the number
- *               of the slot says nothing about the order
+ *     slot      shared memory of one that waits in line, until it leaves
+ *               (fcgi_slots.h); its number says nothing about the order
  *     ticket    its number in the order of coming: the lowest is the first
+ *     bell      what tells it that its turn has come (fcgi_bell.h): nobody
+ *               waits here, and nothing here blocks
  *     grant     to give the first in line a permit, which it still has to pick
  *               up; its "turn" in messages
  *     hand on   to grant a permit together with the connection that has it
@@ -29,9 +31,13 @@
 #ifndef FCGI_LINE_H
 #define FCGI_LINE_H
 
-#include <apr_time.h>
+#include <apr_ring.h>
 
+#include "fcgi_bell.h"
 #include "fcgi_stats.h"
+
+/* Requests that can wait in the line of one backend. */
+#define FCGI_LINE_MAX FCGI_SLOTS_MAX
 
 /* What FcgiBackend says; counted over the whole server. */
 typedef struct fcgi_limits {
@@ -40,13 +46,27 @@ typedef struct fcgi_limits {
     apr_uint32_t keepalive; /* idle connections */
 } fcgi_limits;
 
-/* A backend's line, as this process sees it. */
+/* A backend's line, as this process sees it. It stays as long as the process
+ * once anybody has waited in it. Begins with 0 in all but the first two. */
 typedef struct fcgi_line {
     fcgi_limits limits;
-    fcgi_account *account; /* NULL: nothing is counted or limited */
-    void **handed;         /* what is handed to this child's waiters, one for
-                            * each slot of the line; NULL without max */
+    fcgi_account *account;  /* NULL: nothing is counted or limited */
+    apr_uint32_t waiting;   /* requests of this child in line; atomic */
+    int is_listed;          /* it is one of the lines that have next */
+    struct fcgi_line *next; /* in which requests of this child have waited */
 } fcgi_line;
+
+/* A request of this child that waits in line, in the caller's memory, where it
+ * stays until it has a permit or has left. */
+typedef struct fcgi_waiting {
+    APR_RING_ENTRY(fcgi_waiting) link; /* fcgi_line.c's */
+    fcgi_bell bell;    /* rung when it has a grant; whoever waits hangs
+                        * something up, and takes it down after the last call
+                        * of fcgi_line_look() or fcgi_line_leave() */
+    apr_uint32_t slot; /* fcgi_line.c's, as all that follows */
+    void *handed;      /* the connection handed on with the grant, or NULL */
+    int is_called;     /* it is in the ring of those whose bell is to ring */
+} fcgi_waiting;
 
 typedef enum {
     FCGI_LINE_PERMIT,  /* it has a permit */
@@ -54,20 +74,34 @@ typedef enum {
     FCGI_LINE_FULL     /* no permit is free, and the line is full */
 } fcgi_line_state;
 
-/* Asks for a permit; FCGI_LINE_WAITING sets *slot. */
-fcgi_line_state fcgi_line_enter(fcgi_line *line, apr_uint32_t *slot);
+/* Asks for a permit. FCGI_LINE_WAITING: waiting stands in line; its bell was
+ * made by the caller, and may have something hung up already. */
+fcgi_line_state fcgi_line_enter(fcgi_line *line, fcgi_waiting *waiting);
 
 /*
- * Waits in slot for at most tick. FCGI_LINE_PERMIT: it has one, and the slot
- * no more; *conn is a connection handed to it, or NULL.
+ * Looks whether one that waits has its permit; any time, and when its bell has
+ * rung. FCGI_LINE_PERMIT: it has, and does not stand in line any more; *conn is
+ * a connection handed to it, or NULL. To be called without any lock that what
+ * hangs at the bell takes, as it waits for a ring that is on its way.
  */
-fcgi_line_state fcgi_line_wait(fcgi_line *line, apr_uint32_t slot,
-                               apr_interval_time_t tick, void **conn);
+fcgi_line_state fcgi_line_look(fcgi_line *line, fcgi_waiting *waiting,
+                               void **conn);
 
-/* Stops waiting in slot. FCGI_LINE_PERMIT: one was granted just now; as with
- * fcgi_line_wait(). */
-fcgi_line_state fcgi_line_leave(fcgi_line *line, apr_uint32_t slot,
+/* Stops waiting. FCGI_LINE_PERMIT: one was granted just now; as with
+ * fcgi_line_look(). */
+fcgi_line_state fcgi_line_leave(fcgi_line *line, fcgi_waiting *waiting,
                                 void **conn);
+
+/*
+ * For the thread that hears notices: rings for those of this child that others
+ * have granted a permit. True if any request of this child waits in any line:
+ * then fcgi_line_attend() is to be called soon, again and again until it
+ * returns false. The next request that comes notifies this child.
+ */
+int fcgi_line_tell(void);
+
+/* The same, with a look for dead children, whose permits go to who waits. */
+int fcgi_line_attend(void);
 
 /* A connection was closed, or not made: its permit is free. */
 void fcgi_line_free(fcgi_line *line);
@@ -101,6 +135,8 @@ typedef struct fcgi_line_length {
     apr_uint32_t in_use;  /* connections, those being made included */
     apr_uint32_t idle;    /* connections kept */
     apr_uint32_t waiting; /* requests in line */
+    apr_uint32_t parked;  /* requests, in line or later, that wait without a
+                           * thread */
 } fcgi_line_length;
 fcgi_line_length fcgi_line_measure(fcgi_account *account);
 

@@ -10,11 +10,14 @@
 
 #include <http_protocol.h>
 
+#include "fcgi_version.h"
+
 /* The numbers that all forms have. */
 typedef enum metric {
     IN_USE,
     IDLE,
     WAITING,
+    PARKED,
     MAX,
     QUEUE,
     KEEPALIVE,
@@ -35,6 +38,7 @@ static apr_uint64_t value_of(const fcgi_report *report, metric which)
         [IN_USE] = report->length.in_use,
         [IDLE] = report->length.idle,
         [WAITING] = report->length.waiting,
+        [PARKED] = report->length.parked,
         [MAX] = report->limits.max,
         [QUEUE] = report->limits.queue,
         [KEEPALIVE] = report->limits.keepalive,
@@ -64,6 +68,9 @@ static const struct form {
                "Connections kept for the next request." },
     [WAITING] = { "waiting", "Waiting", "requests_waiting", "gauge",
                   "Requests in line for a connection." },
+    [PARKED] = { "parked", "Parked", "requests_parked", "gauge",
+                 "Requests that wait without a thread of httpd, in line or "
+                 "for the application." },
     [MAX] = { "max", "Max", "connections_max", "gauge",
               "Connections allowed at a time, 0 for any number." },
     [QUEUE] = { "queue", "Queue", "requests_waiting_max", "gauge",
@@ -210,7 +217,9 @@ void fcgi_metrics_json(request_rec *r, const fcgi_reports *reports)
 {
     int i;
 
-    ap_rprintf(r, "{\"time\":%s,\"since\":%s,\"restarts\":%u,\"backends\":[",
+    ap_rprintf(r,
+               "{\"version\":\"" FCGI_MODULE_VERSION "\",\"time\":%s,"
+               "\"since\":%s,\"restarts\":%u,\"backends\":[",
                seconds(r->pool, reports->at),
                seconds(r->pool, reports->life.since), reports->life.restarts);
     for (i = 0; i < reports->count; i++) {
@@ -301,6 +310,8 @@ void fcgi_metrics_prometheus(request_rec *r, const fcgi_reports *reports)
     metric which;
     int span, j;
 
+    begin_family(r, "build_info", "gauge", "The version of the module.");
+    ap_rputs("fcgi_build_info{version=\"" FCGI_MODULE_VERSION "\"} 1\n", r);
     begin_family(r, "accounts_start_time_seconds", "gauge",
                  "When counting began, in seconds since 1970.");
     ap_rprintf(r, "fcgi_accounts_start_time_seconds %s\n",
@@ -373,8 +384,10 @@ void fcgi_metrics_lines(request_rec *r, const fcgi_reports *reports)
 {
     int i;
 
-    ap_rprintf(r, "FcgiBackends: %d\nFcgiRestarts: %u\n", reports->count,
-               reports->life.restarts);
+    ap_rprintf(r,
+               "FcgiVersion: " FCGI_MODULE_VERSION "\n"
+               "FcgiBackends: %d\nFcgiRestarts: %u\n",
+               reports->count, reports->life.restarts);
     for (i = 0; i < reports->count; i++) {
         write_lines(r, reports->list[i], i);
     }

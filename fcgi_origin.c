@@ -31,8 +31,12 @@
 typedef struct remembered {
     const ap_expr_info_t *expr; /* SetHandler's, see fcgi_origin_remember() */
     const char *value;          /* what it gave */
+    const char *handler;        /* r's, if that is the same; else NULL */
+    const char *walked;         /* r->uri, see fcgi_origin_walked() */
+    ap_conf_vector_t *sections; /* what its Locations say */
     int translate_only;         /* its subrequests */
     int is_auto;                /* what can be no file is the application's */
+    int is_virtual;             /* there are no files */
 } remembered;
 
 static remembered *memory_of(request_rec *r)
@@ -66,6 +70,12 @@ static const char *evaluate(request_rec *r, const ap_expr_info_t *expr)
     return error ? NULL : value;
 }
 
+/* True if httpd made r's handler of the value. */
+static int is_handler_of(const request_rec *r, const char *value)
+{
+    return value && !strcasecmp(value, r->handler);
+}
+
 int fcgi_origin_remember(request_rec *r)
 {
     const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
@@ -75,6 +85,7 @@ int fcgi_origin_remember(request_rec *r)
         memory = memory_of(r);
         memory->expr = expr;
         memory->value = evaluate(r, expr);
+        memory->handler = is_handler_of(r, memory->value) ? r->handler : NULL;
     }
     return DECLINED;
 }
@@ -88,9 +99,12 @@ const char *fcgi_origin_exact(request_rec *r)
     if (!expr || !r->handler) {
         return NULL;
     }
+    if (memory->expr == expr && memory->handler == r->handler) {
+        return memory->value;
+    }
     /* mod_dir puts the settings of an index file into the request */
     value = memory->expr == expr ? memory->value : evaluate(r, expr);
-    return value && !strcasecmp(value, r->handler) ? value : NULL;
+    return is_handler_of(r, value) ? value : NULL;
 }
 
 /* Where in a section a SetHandler is looked for, beside the section itself. */
@@ -206,6 +220,7 @@ static const char *location_path(request_rec *r, ap_conf_vector_t *section)
 {
     const core_dir_config *core = ap_get_core_module_config(section);
     const char *path;
+    apr_size_t len;
 
     if (core->r) {
         return matched_path(r, core->r);
@@ -213,7 +228,10 @@ static const char *location_path(request_rec *r, ap_conf_vector_t *section)
     if (core->d_is_fnmatch) {
         return "";
     }
-    path = without_slash(apr_pstrdup(r->pool, core->d));
+    len = strlen(core->d);
+    path = len && core->d[len - 1] == '/'
+               ? without_slash(apr_pstrdup(r->pool, core->d))
+               : core->d;
     return strncmp(path, r->uri, strlen(path)) ? "" : path;
 }
 
@@ -221,6 +239,22 @@ static const char *location_path(request_rec *r, ap_conf_vector_t *section)
 static const char *forced_handler(const request_rec *r)
 {
     return apr_table_get(r->notes, "rewrite-forced-handler");
+}
+
+const char *fcgi_origin_handler(const request_rec *r)
+{
+    const char *forced = forced_handler(r);
+
+    return forced ? forced : r->handler;
+}
+
+int fcgi_origin_follow(request_rec *r)
+{
+    if (fcgi_address_is_ours(forced_handler(r)) && r->filename
+        && !strncmp(r->filename, "redirect:", 9)) {
+        r->handler = "redirect-handler";
+    }
+    return DECLINED;
 }
 
 /* The Location that says FcgiScript Virtual, if that holds; else NULL. */
@@ -279,6 +313,11 @@ const char *fcgi_origin_location(request_rec *r)
         return "";
     }
     return section ? location_path(r, section) : NULL;
+}
+
+int fcgi_origin_is_below_location(request_rec *r)
+{
+    return find_location(r) != NULL;
 }
 
 int fcgi_origin_is_pattern(request_rec *r)
@@ -351,6 +390,34 @@ static int script_of_sections(request_rec *r)
                : FCGI_SCRIPT_FILE;
 }
 
+/* httpd has looked at the Locations, and only at them if there is no <If>. */
+int fcgi_origin_walked(request_rec *r)
+{
+    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+    remembered *memory;
+
+    if (!core->sec_if) {
+        memory = memory_of(r);
+        memory->walked = r->uri;
+        memory->sections = r->per_dir_config;
+    }
+    return DECLINED;
+}
+
+/* Gives r the settings of its Locations; once more only if the URL is another
+ * one since: that saves 300 instructions. */
+static int walk_locations(request_rec *r)
+{
+    const remembered *memory = memory_of(r);
+
+    r->per_dir_config = r->server->lookup_defaults;
+    if (memory->walked != r->uri) {
+        return ap_location_walk(r);
+    }
+    r->per_dir_config = memory->sections;
+    return OK;
+}
+
 /* What FcgiScript says of r's URL if a Location's SetHandler, or one outside
  * of all sections, makes it ours, or a rule of the server; else File: then all
  * is as in httpd. */
@@ -362,8 +429,7 @@ static int script_of_url(request_rec *r)
     if (r->method_number == M_TRACE || r->uri[0] != '/') {
         return script; /* TRACE and OPTIONS * are core's */
     }
-    r->per_dir_config = r->server->lookup_defaults;
-    if (ap_location_walk(r) == OK) {
+    if (walk_locations(r) == OK) {
         script = script_of_sections(r);
     }
     r->per_dir_config = before;
@@ -424,8 +490,12 @@ int fcgi_origin_map(request_rec *r)
     if (is_translation(r)) {
         return DONE;
     }
+    if (r->proxyreq) {
+        return DECLINED; /* mod_proxy asks its own rules of access */
+    }
     switch (script_of_url(r)) {
     case FCGI_SCRIPT_VIRTUAL:
+        memory_of(r)->is_virtual = 1;
         return OK;
     case FCGI_SCRIPT_AUTO:
         memory_of(r)->is_auto = 1;
@@ -443,6 +513,14 @@ static int is_there(apr_status_t rv, const apr_finfo_t *info)
     return (rv == APR_SUCCESS || rv == APR_INCOMPLETE)
            && (info->filetype == APR_REG || info->filetype == APR_DIR
                || info->filetype == APR_LNK);
+}
+
+int fcgi_origin_is_virtual(const request_rec *r)
+{
+    const remembered *memory =
+        ap_get_module_config(r->request_config, &fastcgi_handler_module);
+
+    return memory && memory->is_virtual;
 }
 
 static int is_auto(const request_rec *r)

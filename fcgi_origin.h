@@ -26,6 +26,19 @@ typedef enum {
 int fcgi_origin_remember(request_rec *r);
 
 /*
+ * A fixups hook, to run after all others: where a rule of a folder leads to
+ * another URL the handler that a rule of the server gave the first one must
+ * not stand in the way; mod_rewrite sets that last.
+ */
+int fcgi_origin_follow(request_rec *r);
+
+/*
+ * A translate_name hook, to run before all others: remembers what httpd found
+ * in the Locations for this URL, which it does not keep.
+ */
+int fcgi_origin_walked(request_rec *r);
+
+/*
  * A translate_name hook, to run before core's and after all others: below a
  * Location of ours a URL may be longer than a path.
  */
@@ -35,9 +48,13 @@ int fcgi_origin_translate(request_rec *r);
  * A map_to_storage hook, to run before core's: a URL below a Location of ours
  * with FcgiScript Virtual is no file. No file is looked for, and no .htaccess
  * is read. The same holds for a subrequest between the two calls below. With
- * FcgiScript Auto what can be no file is none, and no error.
+ * FcgiScript Auto what can be no file is none, and no error. What mod_proxy has
+ * taken is left to it.
  */
 int fcgi_origin_map(request_rec *r);
+
+/* True if it was so: none of r's URL is a file. */
+int fcgi_origin_is_virtual(const request_rec *r);
 
 /*
  * Hooks of these names, before core's, for the same with Auto: a name that is
@@ -54,6 +71,9 @@ apr_status_t fcgi_origin_open_htaccess(request_rec *r, const char *dir,
 /* From here on subrequests of r only translate a URL into a path, until it is
  * said that they do no more. */
 void fcgi_origin_translate_only(request_rec *r, int only);
+
+/* The handler that r will have: mod_rewrite sets a rule's last of all. */
+const char *fcgi_origin_handler(const request_rec *r);
 
 /* r->handler as SetHandler has it, before httpd lower-cased it; NULL if
  * r->handler is not from SetHandler. */
@@ -80,6 +100,9 @@ fcgi_origin_kind fcgi_origin_of(request_rec *r);
  * directories, AddHandler, other rules): then only a regular file is a script.
  */
 const char *fcgi_origin_location(request_rec *r);
+
+/* True if it has one. */
+int fcgi_origin_is_below_location(request_rec *r);
 
 /* True if it is the client who chose that path: a LocationMatch. */
 int fcgi_origin_is_pattern(request_rec *r);

@@ -1,9 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_outcome.c - the names of outcomes and phases, for people.
+ * fcgi_outcome.c - outcomes and phases in words, for people.
  */
 #include "fcgi_outcome.h"
+
+#include <apr_strings.h>
 
 static const char *const outcome_names[FCGI_OUTCOME_COUNT] = {
     [FCGI_OUTCOME_PENDING] = "pending",
@@ -37,4 +39,11 @@ const char *fcgi_outcome_name(fcgi_outcome outcome)
 const char *fcgi_phase_name(fcgi_phase phase)
 {
     return phase_names[phase];
+}
+
+const char *fcgi_outcome_over(apr_pool_t *pool, const char *directive,
+                              apr_interval_time_t limit)
+{
+    return apr_psprintf(pool, "%s %" APR_TIME_T_FMT " ms is over", directive,
+                        apr_time_as_msec(limit));
 }

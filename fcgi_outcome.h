@@ -5,12 +5,13 @@
  *
  * An outcome is set once, in the place that knows (backend, exchange or
  * response), and turned into an HTTP status and a log line once, in
- * mod_fastcgi_handler.c. Nothing here knows HTTP, FastCGI or sockets.
+ * fcgi_conclude.c. Nothing here knows HTTP, FastCGI or sockets.
  */
 #ifndef FCGI_OUTCOME_H
 #define FCGI_OUTCOME_H
 
 #include <apr_errno.h>
+#include <apr_pools.h>
 #include <apr_time.h>
 
 typedef enum {
@@ -57,6 +58,11 @@ typedef struct fcgi_waits {
     apr_interval_time_t queue;   /* in line */
     apr_interval_time_t connect; /* making a connection */
 } fcgi_waits;
+
+/* A phrase for a result's why, in pool: that limit of that directive is
+ * over. */
+const char *fcgi_outcome_over(apr_pool_t *pool, const char *directive,
+                              apr_interval_time_t limit);
 
 /* Their names, as the log and the status pages have them. */
 const char *fcgi_outcome_name(fcgi_outcome outcome);

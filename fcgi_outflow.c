@@ -196,6 +196,15 @@ int fcgi_outflow_is_behind(const fcgi_outflow *flow)
            && flow->kind->is_behind(flow);
 }
 
+int fcgi_outflow_gave_all(const fcgi_outflow *flow)
+{
+    int could_give =
+        flow->outlet.state == FCGI_OUTLET_OPEN
+        || (flow->outlet.state == FCGI_OUTLET_GONE && !flow->kind->has_socket);
+
+    return could_give && !flow->held->len && !flow->kind->is_behind(flow);
+}
+
 /* ---- making ---- */
 
 /* How much httpd takes of us without waiting, by FlushMaxThreshold; it may
@@ -283,7 +292,7 @@ static int note_held(fcgi_outflow *flow, apr_status_t rv)
 {
     flow->unflushed = 1;
     if (rv == APR_INCOMPLETE) {
-        return fail(flow, rv); /* never in silence */
+        return fail(flow, rv); /* never, but not in silence either */
     }
     if (rv != APR_SUCCESS && !flow->no_file) {
         ap_log_rerror(APLOG_MARK, APLOG_WARNING, rv, flow->outlet.r,
@@ -296,7 +305,8 @@ static int note_held(fcgi_outflow *flow, apr_status_t rv)
     return 1;
 }
 
-/* Takes the brigade into the spool. */
+/* Takes the brigade into the spool, which has room for it: what is done where
+ * this fails is never reached. */
 static int hold(fcgi_outflow *flow)
 {
     while (flow->outlet.state == FCGI_OUTLET_OPEN
@@ -326,6 +336,13 @@ void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *buffer,
     flow->total += (apr_off_t)len;
     if (len >= COPY_BELOW) {
         APR_BRIGADE_INSERT_TAIL(flow->outlet.bb, slice(buffer, data, len));
+    }
+    else if (APR_BRIGADE_EMPTY(flow->outlet.bb) && !flow->held->len) {
+        /* perhaps all there is: a bucket of its own, without the spool */
+        APR_BRIGADE_INSERT_TAIL(
+            flow->outlet.bb,
+            apr_bucket_heap_create(data, len, NULL,
+                                   flow->outlet.bb->bucket_alloc));
     }
     else if (hold(flow)) { /* what came before it */
         note_held(flow, fcgi_spool_write(flow->held, data, len));
@@ -556,6 +573,34 @@ void fcgi_outflow_said(fcgi_outflow *flow, apr_size_t len)
 
 /* ---- the end ---- */
 
+/* True if all that is left is one small bucket in the brigade, which httpd
+ * takes without waiting. */
+static int is_ready(const fcgi_outflow *flow)
+{
+    const apr_bucket_brigade *bb = flow->outlet.bb;
+    const apr_bucket *first = APR_BRIGADE_FIRST(bb);
+
+    return !flow->held->len && first != APR_BRIGADE_SENTINEL(bb)
+           && first == APR_BRIGADE_LAST(bb) && first->length < COPY_BELOW
+           && flow->given + first->length <= flow->at_once;
+}
+
+/* True if httpd takes all that is in memory without waiting. */
+static int fits(const fcgi_outflow *flow)
+{
+    return flow->given + flow->held->memory_len <= flow->at_once;
+}
+
+int fcgi_outflow_may_end(fcgi_outflow *flow)
+{
+    if (!flow->kind->has_socket || is_ready(flow) || !hold(flow)
+        || fits(flow)) {
+        return 1;
+    }
+    note_held(flow, fcgi_spool_spill(flow->held));
+    return fits(flow) || !give_held(flow) || fits(flow);
+}
+
 /*
  * Puts all that is held into the brigade, for the last time. To a client that
  * is behind most of it goes as part of a file, so that the event MPM sends it
@@ -565,10 +610,13 @@ static int fetch_rest(fcgi_outflow *flow)
 {
     fcgi_spool *held = flow->held;
 
+    if (is_ready(flow)) {
+        return 1;
+    }
     if (!hold(flow)) {
         return 0;
     }
-    if (flow->given + held->memory_len > flow->at_once) {
+    if (!fits(flow)) {
         fcgi_spool_spill(held); /* if it cannot, httpd waits */
     }
     return fetch(flow, held->len);
@@ -589,13 +637,23 @@ int fcgi_outflow_end(fcgi_outflow *flow, int flush)
     return 1;
 }
 
+/* Sends the header fields, and nothing of what is held: for that httpd might
+ * wait. */
+static int send_headers(fcgi_outflow *flow)
+{
+    if (!hold(flow)) {
+        return 0;
+    }
+    fcgi_outlet_add_flush(&flow->outlet);
+    return give(flow);
+}
+
 /* The flush goes ahead alone: a brigade of just EOS would make httpd say
  * "Content-Length: 0" of a body it never saw, as an answer to HEAD or a 304
  * may have one. */
 int fcgi_outflow_end_headers(fcgi_outflow *flow)
 {
-    fcgi_outlet_add_flush(&flow->outlet);
-    if (!give(flow)) {
+    if (!send_headers(flow)) {
         return 0;
     }
     fcgi_outlet_add_eos(&flow->outlet);
@@ -605,7 +663,10 @@ int fcgi_outflow_end_headers(fcgi_outflow *flow)
 void fcgi_outflow_cut(fcgi_outflow *flow)
 {
     if (flow->outlet.state == FCGI_OUTLET_OPEN
-        && (flow->outlet.was_used || flush(flow))) {
+        && (flow->outlet.was_used || send_headers(flow))) {
+        if (!fcgi_outflow_may_end(flow)) {
+            fcgi_spool_clear(flow->held);
+        }
         fetch_rest(flow);
     }
     fcgi_outlet_cut(&flow->outlet);

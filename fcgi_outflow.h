@@ -106,6 +106,10 @@ void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *buffer,
 /* True while what is held, or to be said, has to wait for the client. */
 int fcgi_outflow_is_behind(const fcgi_outflow *flow);
 
+/* True if the client was given all that was taken. An HTTP/2 stream is gone as
+ * soon as its client has it; a socket that fails may have kept some back. */
+int fcgi_outflow_gave_all(const fcgi_outflow *flow);
+
 /* How many bytes of the application's may be read now, at most
  * FCGI_OUTFLOW_PIECE. 0: what is held is as much as may be, or the client has
  * a moment's time to follow, which keeps the answer out of a file. */
@@ -135,17 +139,24 @@ fcgi_outflow_when fcgi_outflow_may_say(fcgi_outflow *flow, apr_size_t len);
 /* len bytes went that way, 0 if none will. */
 void fcgi_outflow_said(fcgi_outflow *flow, apr_size_t len);
 
+/* True if the answer can be ended, or cut, without waiting for its client. If
+ * not there is no file, and the client has to take more first; what may be
+ * given is given. */
+int fcgi_outflow_may_end(fcgi_outflow *flow);
+
 /*
- * Gives all that is held and ends the answer; may wait for the client. With
- * flush a flush follows, although the request is not over. Returns 0 if the
- * outlet is not open any more; then it has to be cut.
+ * Gives all that is held and ends the answer; may wait for the client, unless
+ * fcgi_outflow_may_end(). With flush a flush follows, although the request is
+ * not over. Returns 0 if the outlet is not open any more; then it has to be
+ * cut.
  */
 int fcgi_outflow_end(fcgi_outflow *flow, int flush);
 
 /* Ends an answer that has no body. Returns as fcgi_outflow_end(). */
 int fcgi_outflow_end_headers(fcgi_outflow *flow);
 
-/* Gives what may be given and cuts the answer, see fcgi_outlet_cut(). */
+/* Gives what may be given without waiting, drops the rest, and cuts the
+ * answer, see fcgi_outlet_cut(). */
 void fcgi_outflow_cut(fcgi_outflow *flow);
 
 #endif

@@ -11,6 +11,8 @@
 #include <http_core.h>
 #include <http_protocol.h>
 
+#include "fcgi_version.h"
+
 /* A picture is so high, in its own units; and its bars, one each wide. */
 #define HEIGHT 40
 
@@ -275,7 +277,10 @@ static void panel_connections(request_rec *r, const fcgi_report *report)
                    "<span class=\"of\">of %u</span>",
                    report->length.waiting, limits->queue);
     }
-    ap_rputs("</td></tr></table></div>", r);
+    ap_rprintf(r,
+               "</td></tr><tr><th>waiting without a thread</th><td>%u</td>"
+               "</tr></table></div>",
+               report->length.parked);
 }
 
 static void panel_requests(request_rec *r, const fcgi_report *report,
@@ -393,14 +398,15 @@ static void write_head(request_rec *r, const fcgi_reports *reports,
     if (refresh) {
         ap_rprintf(r, "<meta http-equiv=\"refresh\" content=\"%d\">", refresh);
     }
-    ap_rprintf(r,
-               "<meta name=\"viewport\" content=\"width=device-width\">"
-               "<title>FastCGI backends of %s</title><style>%s</style></head>"
-               "<body>\n<header><h1>FastCGI backends of %s</h1><p>%s &middot; "
-               "counting since %s, %u restarts of httpd since<br>",
-               host, style, host, show_date(r->pool, reports->at),
-               show_date(r->pool, reports->life.since),
-               reports->life.restarts);
+    ap_rprintf(
+        r,
+        "<meta name=\"viewport\" content=\"width=device-width\">"
+        "<title>FastCGI backends of %s</title><style>%s</style></head>"
+        "<body>\n<header><h1>FastCGI backends of %s</h1><p>"
+        "mod_fastcgi_handler " FCGI_MODULE_VERSION " &middot; %s &middot; "
+        "counting since %s, %u restarts of httpd since<br>",
+        host, style, host, show_date(r->pool, reports->at),
+        show_date(r->pool, reports->life.since), reports->life.restarts);
     if (refresh) {
         ap_rprintf(r, "new every %d&nbsp;s, <a href=\"?refresh=0\">stop</a>",
                    refresh);
@@ -467,10 +473,11 @@ static void write_table_row(request_rec *r, const fcgi_report *report)
     write_limit(r, report->length.idle, limits->keepalive);
     write_limit(r, report->length.waiting, limits->queue);
     ap_rprintf(r,
-               "<td>%" APR_UINT64_T_FMT "</td><td>%s</td>"
+               "<td>%u</td><td>%" APR_UINT64_T_FMT "</td><td>%s</td>"
                "<td>%" APR_UINT64_T_FMT "</td><td>%s</td><td>%s</td>",
-               fcgi_tally_requests(tally), list_failures(r->pool, tally),
-               tally->returns, show_bytes(r->pool, tally->bytes_sent),
+               report->length.parked, fcgi_tally_requests(tally),
+               list_failures(r->pool, tally), tally->returns,
+               show_bytes(r->pool, tally->bytes_sent),
                show_bytes(r->pool, tally->bytes_received));
     for (span = 0; span < FCGI_SPAN_COUNT; span++) {
         const fcgi_histogram *times = &tally->spans[span];
@@ -488,16 +495,17 @@ void fcgi_page_section(request_rec *r, const fcgi_reports *reports)
 
     ap_rputs("<table border=\"1\"><tr>"
              "<th>Backend</th><th>In use</th><th>Idle</th><th>In line</th>"
-             "<th>Requests</th><th>Not done</th><th>Restarts survived</th>"
-             "<th>Sent</th><th>Received</th><th>Wait, median / 99&nbsp;%</th>"
-             "<th>First byte</th><th>Total</th></tr>\n",
+             "<th>Without a thread</th><th>Requests</th><th>Not done</th>"
+             "<th>Restarts survived</th><th>Sent</th><th>Received</th>"
+             "<th>Wait, median / 99&nbsp;%</th><th>First byte</th>"
+             "<th>Total</th></tr>\n",
              r);
     for (i = 0; i < reports->count; i++) {
         write_table_row(r, reports->list[i]);
     }
     ap_rprintf(r,
-               "</table>\n<p>Counting since %s, %u restarts of httpd "
-               "since.</p>\n",
+               "</table>\n<p>mod_fastcgi_handler " FCGI_MODULE_VERSION
+               ". Counting since %s, %u restarts of httpd since.</p>\n",
                show_date(r->pool, reports->life.since),
                reports->life.restarts);
 }

@@ -98,6 +98,10 @@ const char *fcgi_param_parse(cmd_parms *cmd, const char *name,
         problem = "write NAME value, or !NAME, and then expr=condition if it "
                   "is not for all requests";
     }
+    else if (!condition && is_condition(value)) {
+        problem = "there is a condition and no value; an empty one is "
+                  "written \"\"";
+    }
     else {
         problem = parse(cmd, param, value, condition);
     }

@@ -23,9 +23,10 @@ typedef struct fcgi_param {
 int fcgi_param_is_name(const char *text);
 
 /*
- * Parses the words of FcgiParam: [!]NAME [value] [expr=condition]; a missing
- * word is NULL. Adds to params, an array of fcgi_param. Returns NULL, or what
- * is wrong.
+ * Parses the words of FcgiParam: NAME value [expr=condition], or !NAME
+ * [expr=condition]; a missing word is NULL. Adds to params, an array of
+ * fcgi_param. Returns NULL, or what is wrong: a condition in the value's place,
+ * too, which is a forgotten value.
  */
 const char *fcgi_param_parse(cmd_parms *cmd, const char *name,
                              const char *second, const char *third,

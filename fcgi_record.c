@@ -13,8 +13,6 @@
 #include <string.h>
 
 #define END_REQUEST_BODY_LEN 8
-#define MAX_ONE_BYTE_LENGTH  0x7f /* 3.4: the high bit says four */
-#define MAX_FOUR_BYTE_LENGTH 0x7fffffff
 
 /* Where the reader is in a record. From FAILED_VERSION on, it stays. */
 enum reader_state {
@@ -122,14 +120,17 @@ static fcgi_event begin_record(fcgi_reader *reader)
     reader->content_left = get_u16(reader->header + 4);
     reader->padding_left = reader->header[6];
 
-    if (id != 0 && id != reader->request_id) {
+    if (id == 0 && reader->type != FCGI_STDOUT
+        && reader->type != FCGI_END_REQUEST) {
+        return ignore_record(reader, &reader->ignored_records);
+    }
+    if (id != reader->request_id) {
         return skip_foreign(reader, id);
     }
-    if (id != 0 && reader->type == FCGI_END_REQUEST) {
+    if (reader->type == FCGI_END_REQUEST) {
         return begin_end_request(reader);
     }
-    if (id != 0
-        && (reader->type == FCGI_STDOUT || reader->type == FCGI_STDERR)) {
+    if (reader->type == FCGI_STDOUT || reader->type == FCGI_STDERR) {
         return begin_stream(reader);
     }
     return ignore_record(reader, &reader->ignored_records);
@@ -261,51 +262,14 @@ uint8_t *fcgi_put_begin_request(uint8_t *to, uint16_t request_id,
     return to + 5;
 }
 
-/* How many bytes a length takes (3.4). */
-static size_t length_size(size_t len)
+uint8_t *fcgi_put_length(uint8_t *to, size_t len)
 {
-    return len <= MAX_ONE_BYTE_LENGTH ? 1 : 4;
-}
-
-size_t fcgi_pair_size(size_t name_len, size_t value_len)
-{
-    size_t prefix = length_size(name_len) + length_size(value_len);
-
-    if (name_len > MAX_FOUR_BYTE_LENGTH || value_len > MAX_FOUR_BYTE_LENGTH) {
-        return 0;
-    }
-    /* Two of 31 bits and the prefix do not fit a size_t of 32. */
-    if (value_len > SIZE_MAX - prefix - name_len) {
-        return 0;
-    }
-    return prefix + name_len + value_len;
-}
-
-static uint8_t *put_length(uint8_t *to, size_t len)
-{
-    if (length_size(len) == 1) {
+    if (len <= FCGI_MAX_ONE_BYTE_LENGTH) {
         *to = (uint8_t)len;
         return to + 1;
     }
     to = put_u16(to, len >> 16 | 0x8000);
     return put_u16(to, len);
-}
-
-static uint8_t *put_bytes(uint8_t *to, const char *from, size_t len)
-{
-    if (len > 0) { /* from may be NULL when it is empty; memcpy forbids it */
-        memcpy(to, from, len);
-    }
-    return to + len;
-}
-
-uint8_t *fcgi_put_pair(uint8_t *to, const char *name, size_t name_len,
-                       const char *value, size_t value_len)
-{
-    to = put_length(to, name_len);
-    to = put_length(to, value_len);
-    to = put_bytes(to, name, name_len);
-    return put_bytes(to, value, value_len);
 }
 
 const char *fcgi_protocol_status_name(uint8_t status)

@@ -13,6 +13,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /*
  * The record header, eight bytes before every content (FastCGI 1.0, 3.3):
@@ -31,6 +32,16 @@
 #define FCGI_MAX_PADDING_LEN   255
 #define FCGI_BEGIN_REQUEST_LEN 16 /* header and body of FCGI_BEGIN_REQUEST */
 #define FCGI_MAX_PAIR_PREFIX   8  /* two lengths of four bytes each */
+
+/* Of a name or a value (3.4): the high bit says that it has four bytes. */
+#define FCGI_MAX_ONE_BYTE_LENGTH  0x7f
+#define FCGI_MAX_FOUR_BYTE_LENGTH 0x7fffffff
+
+/* Who encodes parameters leaves so many bytes free before them, for
+ * FCGI_BEGIN_REQUEST and the header of FCGI_PARAMS, and behind them, for the
+ * records that end it and FCGI_STDIN: so a request lies in one piece. */
+#define FCGI_ROOM_BEFORE_PARAMS (FCGI_BEGIN_REQUEST_LEN + FCGI_HEADER_LEN)
+#define FCGI_ROOM_BEHIND_PARAMS (2 * FCGI_HEADER_LEN)
 
 /* Record types (FastCGI 1.0, appendix A). */
 typedef enum {
@@ -123,9 +134,10 @@ void fcgi_reader_init(fcgi_reader *reader, uint16_t request_id);
  * be NULL when len is 0.
  *
  * Only STDOUT, STDERR and END_REQUEST of our id give events, and STDOUT and
- * END_REQUEST of foreign ids, at their header. Other types, management records
- * (id 0) and all records of foreign ids are skipped whole and counted (3.3:
- * "ignore"; 4.2 unknown types). END_REQUEST is reported as soon as its
+ * END_REQUEST of foreign ids, at their header; 0 is one, for these are never
+ * management records (8). Other types, management records (id 0) and all
+ * records of foreign ids are skipped whole and counted (3.3: "ignore"; 4.2
+ * unknown types). END_REQUEST is reported as soon as its
  * eight bytes are here, before its padding: the request ends at once
  * (5.5). Bytes after it can be read on.
  */
@@ -150,19 +162,65 @@ uint8_t *fcgi_put_header(uint8_t *to, fcgi_type type, uint16_t request_id,
 uint8_t *fcgi_put_begin_request(uint8_t *to, uint16_t request_id,
                                 uint16_t role, uint8_t flags);
 
+/* True if one byte is enough for either length, as for most pairs. */
+static inline int fcgi_pair_is_short(size_t name_len, size_t value_len)
+{
+    return name_len <= FCGI_MAX_ONE_BYTE_LENGTH
+           && value_len <= FCGI_MAX_ONE_BYTE_LENGTH;
+}
+
 /*
  * How many bytes a name-value pair takes (3.4): one or four bytes for each
  * length, then name and value; never less than 2. 0 if a length does not fit
  * 31 bits or the sum does not fit a size_t: such a pair cannot be written.
  */
-size_t fcgi_pair_size(size_t name_len, size_t value_len);
+static inline size_t fcgi_pair_size(size_t name_len, size_t value_len)
+{
+    size_t prefix;
+
+    if (fcgi_pair_is_short(name_len, value_len)) {
+        return 2 + name_len + value_len;
+    }
+    prefix = (name_len <= FCGI_MAX_ONE_BYTE_LENGTH ? 1 : 4)
+             + (value_len <= FCGI_MAX_ONE_BYTE_LENGTH ? 1 : 4);
+    if (name_len > FCGI_MAX_FOUR_BYTE_LENGTH
+        || value_len > FCGI_MAX_FOUR_BYTE_LENGTH) {
+        return 0;
+    }
+    /* Two of 31 bits and the prefix do not fit a size_t of 32. */
+    if (value_len > SIZE_MAX - prefix - name_len) {
+        return 0;
+    }
+    return prefix + name_len + value_len;
+}
+
+/* Writes the length of a name or a value. Returns the byte after it. */
+uint8_t *fcgi_put_length(uint8_t *to, size_t len);
 
 /*
  * Writes a name-value pair of fcgi_pair_size() bytes (3.4), which is not 0.
  * name or value may be NULL when its length is 0. Returns the byte after it.
  */
-uint8_t *fcgi_put_pair(uint8_t *to, const char *name, size_t name_len,
-                       const char *value, size_t value_len);
+static inline uint8_t *fcgi_put_pair(uint8_t *to, const char *name,
+                                     size_t name_len, const char *value,
+                                     size_t value_len)
+{
+    if (fcgi_pair_is_short(name_len, value_len)) {
+        *to++ = (uint8_t)name_len;
+        *to++ = (uint8_t)value_len;
+    }
+    else {
+        to = fcgi_put_length(fcgi_put_length(to, name_len), value_len);
+    }
+    if (name_len) { /* name may be NULL else, which memcpy forbids */
+        memcpy(to, name, name_len);
+    }
+    to += name_len;
+    if (value_len) {
+        memcpy(to, value, value_len);
+    }
+    return to + value_len;
+}
 
 /* The specification's name of a protocolStatus, or "unknown". */
 const char *fcgi_protocol_status_name(uint8_t status);

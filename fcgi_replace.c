@@ -23,6 +23,9 @@
 
 APLOG_USE_MODULE(fastcgi_handler);
 
+/* What type an answer is to have, for whatever answers in its place. */
+#define TYPE_NOTE "fastcgi-handler-type"
+
 /* ---- deciding ---- */
 
 static int is_location_or_type(void *data, const char *name, const char *value)
@@ -68,12 +71,6 @@ static int is_overridden(const fcgi_dir_config *conf, int status)
         }
     }
     return !conf->error_codes || !conf->error_codes->nelts;
-}
-
-/* True if r is for the error page of another request already. */
-static int is_error_page(const request_rec *r)
-{
-    return r->prev && ap_is_HTTP_ERROR(r->prev->status);
 }
 
 /* A file comes in place of the body: what was said of that, and that it was a
@@ -130,7 +127,7 @@ fcgi_replacement fcgi_replace_decide(request_rec *r, fcgi_head *head)
         result = decide_location(head);
     }
     if (result.kind == FCGI_REPLACE_NOT && is_overridden(conf, head->status)
-        && !is_error_page(r)) {
+        && !fcgi_body_is_error_page(r)) {
         result.kind = FCGI_REPLACE_ERROR_PAGE;
         result.status = head->status;
     }
@@ -354,6 +351,7 @@ static int send_url(request_rec *r, const fcgi_replacement *replacement,
     static const char *const kept[] = { "Set-Cookie", "Cache-Control",
                                         "Expires", "Content-Disposition",
                                         NULL };
+    const char *type = apr_table_get(fields, "Content-Type");
 
     if (replacement->target[0] != '/') {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
@@ -363,7 +361,29 @@ static int send_url(request_rec *r, const fcgi_replacement *replacement,
         return HTTP_NOT_FOUND;
     }
     keep_fields(r, fields, kept);
+    if (type && *type) {
+        apr_table_setn(r->notes, TYPE_NOTE, type);
+    }
     return redirect(r, replacement->target);
+}
+
+int fcgi_replace_keep_type(request_rec *r)
+{
+    const char *type = r->prev && !fcgi_body_is_error_document(r)
+                           ? apr_table_get(r->prev->notes, TYPE_NOTE)
+                           : NULL;
+
+    if (type) {
+        char *lowered = apr_pstrdup(r->pool, type);
+
+        ap_content_type_tolower(lowered);
+        ap_set_content_type(r, lowered);
+        if (!r->handler) {
+            /* before 2.4.60 httpd takes the type for its name */
+            r->handler = AP_DEFAULT_HANDLER_NAME;
+        }
+    }
+    return DECLINED;
 }
 
 int fcgi_replace_perform(fcgi_outlet *outlet,

@@ -49,4 +49,9 @@ int fcgi_replace_perform(fcgi_outlet *outlet,
                          const fcgi_replacement *replacement,
                          const apr_table_t *fields, const char *backend);
 
+/* A fixups hook, after all that know a file's type by its name: what
+ * X-Accel-Redirect led to has the type that the application said, unless it is
+ * another application, which says its own. */
+int fcgi_replace_keep_type(request_rec *r);
+
 #endif

@@ -64,7 +64,7 @@ static const fcgi_report *report_of(apr_pool_t *pool, fcgi_account *account)
 static int is_shown(const fcgi_report *report)
 {
     return report->is_known || report->length.in_use || report->length.idle
-           || fcgi_tally_requests(&report->tally);
+           || report->length.parked || fcgi_tally_requests(&report->tally);
 }
 
 static int compare(const void *one, const void *other)

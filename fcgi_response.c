@@ -46,41 +46,63 @@ static fcgi_outcome refuse(fcgi_response *response, const char *why)
 
 /* ---- fields ---- */
 
-/* Fields about one connection, which is not the client's (RFC 9110, 7.6.1);
- * the framing towards the client is httpd's. */
-static int is_hop_by_hop(const char *name)
+/* As core does it for CGI programs: no date that cannot be read, and none in
+ * the future (RFC 9110, 8.8.2.1). */
+static void set_modified(request_rec *r, const char *date)
 {
-    static const char *const names[] = { "Connection",        "Keep-Alive",
-                                         "Proxy-Connection",  "TE",
-                                         "Trailer",           "Upgrade",
-                                         "Transfer-Encoding", NULL };
-    int i;
+    apr_time_t mtime = apr_date_parse_http(date);
 
-    for (i = 0; names[i]; i++) {
-        if (!ap_cstr_casecmp(name, names[i])) {
-            return 1;
-        }
+    if (mtime != APR_DATE_BAD) {
+        ap_update_mtime(r, mtime);
+        ap_set_last_modified(r);
     }
-    return 0;
+}
+
+static void set_type(request_rec *r, const char *type)
+{
+    if (*type) { /* an empty one is PHP's way to say none */
+        char *lowered = apr_pstrdup(r->pool, type);
+
+        ap_content_type_tolower(lowered);
+        ap_set_content_type(r, lowered);
+    }
 }
 
 /* Where httpd's CGI programs have theirs: those that httpd itself looks at in
  * headers_out, all others in err_headers_out, in which "Header always" finds
- * them. */
+ * them. Those about one connection, which is not the client's, go nowhere: the
+ * framing towards the client is httpd's. */
 static int set_field(void *request, const char *name, const char *value)
 {
     request_rec *r = request;
 
-    if (fcgi_head_is_single(name)) {
+    switch (fcgi_head_field(name)) {
+    case FCGI_FIELD_TYPE:
+        set_type(r, value);
+        break;
+    case FCGI_FIELD_MODIFIED:
+        set_modified(r, value);
+        break;
+    case FCGI_FIELD_SINGLE:
         apr_table_setn(r->headers_out, name, value);
-    }
-    else if (!ap_cstr_casecmp(name, "Connection")
-             && ap_find_token(r->pool, value, "close")) {
-        /* not passed on: httpd looks for it here, and then closes the
-         * client's connection itself, as scripts expect that work on */
-        apr_table_setn(r->headers_out, "Connection", "close");
-    }
-    else if (!is_hop_by_hop(name)) {
+        break;
+    case FCGI_FIELD_VARY:
+        /* in one line: of several mod_cache_disk knows the first, and
+         * variants would take each other's place */
+        apr_table_mergen(r->err_headers_out, name, value);
+        break;
+    case FCGI_FIELD_CONNECTION:
+        if (ap_find_token(r->pool, value, "close")) {
+            /* not passed on: httpd looks for it here, and then closes the
+             * client's connection itself, as scripts expect that work on */
+            apr_table_setn(r->headers_out, "Connection", "close");
+        }
+        break;
+    case FCGI_FIELD_HOP:
+    case FCGI_FIELD_STATUS: /* these two are not among the fields */
+    case FCGI_FIELD_LENGTH:
+        break;
+    case FCGI_FIELD_OTHER:
         apr_table_addn(r->err_headers_out, name, value);
     }
     return 1;
@@ -96,7 +118,9 @@ static int add_field(void *fields, const char *name, const char *value)
 
 static int set_interim_field(void *fields, const char *name, const char *value)
 {
-    if (!is_hop_by_hop(name)) {
+    fcgi_field field = fcgi_head_field(name);
+
+    if (field != FCGI_FIELD_CONNECTION && field != FCGI_FIELD_HOP) {
         apr_table_addn(fields, name, value);
     }
     return 1;
@@ -127,6 +151,9 @@ static int send_interims(fcgi_response *response, int may_wait)
 {
     int i;
 
+    if (!response->interims_held) {
+        return 1; /* as most have none */
+    }
     for (i = 0; i < response->interims_held; i++) {
         const fcgi_interim *interim = &response->interims[i];
         fcgi_outflow_when when =
@@ -144,7 +171,7 @@ static int send_interims(fcgi_response *response, int may_wait)
     response->interims_held -= i;
     memmove(response->interims, response->interims + i,
             (apr_size_t)response->interims_held * sizeof(fcgi_interim));
-    if (i && !response->interims_held) {
+    if (!response->interims_held) {
         apr_pool_clear(response->interim_pool);
     }
     return !response->interims_held;
@@ -159,11 +186,14 @@ static void take_interim(fcgi_response *response)
 
     if (!r->main && r->proto_num >= HTTP_VERSION(1, 1)
         && response->interims_held < FCGI_INTERIMS) {
-        fcgi_interim *interim = &response->interims[response->interims_held++];
+        fcgi_interim *interim;
 
         if (!response->interim_pool) {
             apr_pool_create(&response->interim_pool, r->pool);
+            response->interims =
+                apr_palloc(r->pool, FCGI_INTERIMS * sizeof(fcgi_interim));
         }
+        interim = &response->interims[response->interims_held++];
         interim->status = head->status;
         interim->reason = apr_pstrdup(response->interim_pool, head->reason);
         interim->fields =
@@ -175,13 +205,9 @@ static void take_interim(fcgi_response *response)
 
 /* ---- the answer's head ---- */
 
-/* Status, type and length where httpd looks for them. */
-static void set_meta(fcgi_response *response)
+static void set_status(fcgi_response *response)
 {
     request_rec *r = response->r;
-    const char *type = apr_table_get(response->head.fields, "Content-Type");
-    const char *modified =
-        apr_table_get(response->head.fields, "Last-Modified");
 
     if (response->head.status) {
         r->status = response->head.status;
@@ -192,22 +218,6 @@ static void set_meta(fcgi_response *response)
             r->status_line = apr_psprintf(r->pool, "%d ", r->status);
         }
     }
-    /* These told of the script's file, not of its output. */
-    r->content_type = NULL;
-    r->content_encoding = NULL;
-    if (type) {
-        char *lowered = apr_pstrdup(r->pool, type);
-
-        ap_content_type_tolower(lowered);
-        ap_set_content_type(r, lowered);
-    }
-    if (modified) {
-        apr_time_t mtime = apr_date_parse_http(modified);
-
-        if (mtime != APR_DATE_BAD) {
-            ap_update_mtime(r, mtime);
-        }
-    }
 }
 
 /* Status and fields. What stood among the fields for errors before is
@@ -216,9 +226,14 @@ static void set_head(fcgi_response *response)
 {
     request_rec *r = response->r;
 
-    response->fields_before = apr_table_copy(r->pool, r->err_headers_out);
-    set_meta(response);
-    apr_table_unset(response->head.fields, "Content-Type");
+    response->is_said = 1;
+    if (!apr_is_empty_table(r->err_headers_out)) {
+        response->fields_before = apr_table_copy(r->pool, r->err_headers_out);
+    }
+    set_status(response);
+    /* These told of the script's file, not of its output. */
+    r->content_type = NULL;
+    r->content_encoding = NULL;
     apr_table_do(set_field, r, response->head.fields, NULL);
 }
 
@@ -243,6 +258,7 @@ static void begin(fcgi_response *response)
 {
     request_rec *r = response->r;
 
+    response->promised = response->head.content_length;
     response->replaced = fcgi_replace_decide(r, &response->head);
     response->state = FCGI_RESPONSE_REPLACED;
     if (response->replaced.kind == FCGI_REPLACE_NOT
@@ -324,6 +340,7 @@ static void take_piece(fcgi_response *response, apr_bucket *buffer,
     apr_off_t whole = response->head.content_length;
     apr_off_t taken = response->flow->total;
 
+    response->received += (apr_off_t)len;
     if (response->state != FCGI_RESPONSE_PASSING) {
         return;
     }
@@ -383,15 +400,17 @@ void fcgi_response_withdraw(fcgi_response *response)
 {
     request_rec *r = response->r;
 
-    if (response->fields_before) {
+    if (response->is_said) {
         r->status = response->original_status;
         r->status_line = NULL;
         apr_table_clear(r->headers_out);
         /* in place: requests of one chain of redirects share the table */
         apr_table_clear(r->err_headers_out);
-        apr_table_do(add_field, r->err_headers_out, response->fields_before,
-                     NULL);
-        response->fields_before = NULL;
+        if (response->fields_before) {
+            apr_table_do(add_field, r->err_headers_out,
+                         response->fields_before, NULL);
+        }
+        response->is_said = 0;
     }
 }
 
@@ -431,10 +450,21 @@ static int end_flow(fcgi_response *response, int flush)
 
 int fcgi_response_is_whole(const fcgi_response *response, int stdout_ended)
 {
-    apr_off_t whole = response->head.content_length;
+    apr_off_t promised = response->promised;
 
     return response->state != FCGI_RESPONSE_GATHERING
-           && (stdout_ended || (whole >= 0 && response->flow->total >= whole));
+           && (stdout_ended
+               || (promised >= 0 && response->received >= promised));
+}
+
+int fcgi_response_is_delivered(const fcgi_response *response)
+{
+    const request_rec *r = response->r;
+
+    return response->state == FCGI_RESPONSE_PASSING && !r->main
+           && fcgi_response_is_whole(response, 0)
+           && apr_table_get(r->headers_out, "Content-Length")
+           && fcgi_outflow_gave_all(response->flow);
 }
 
 fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
@@ -443,7 +473,9 @@ fcgi_outcome fcgi_response_finish(fcgi_response *response, int flush)
     apr_off_t taken = response->flow->total;
 
     if (response->flow->outlet.state != FCGI_OUTLET_OPEN) {
-        return fcgi_response_lost(response);
+        return fcgi_response_is_delivered(response)
+                   ? FCGI_OUTCOME_DONE
+                   : fcgi_response_lost(response);
     }
     if (response->state == FCGI_RESPONSE_GATHERING) {
         return refuse(response, response->head.len

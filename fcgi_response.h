@@ -45,17 +45,20 @@ typedef struct fcgi_response {
     const char *backend; /* its name, for log lines */
     fcgi_response_state state;
     int original_status; /* r->status before the application spoke */
-    const apr_table_t *fields_before; /* r->err_headers_out then; NULL: the
-                                       * application's are not set */
+    int is_said;         /* the application's fields are set */
+    const apr_table_t *fields_before; /* r->err_headers_out before that; NULL:
+                                       * it was empty */
 
     fcgi_head head;            /* the header block */
+    apr_off_t promised;        /* its Content-Length, or -1 */
+    apr_off_t received;        /* bytes behind it, wanted or not */
     int interim_count;         /* 1xx blocks so far */
     fcgi_replacement replaced; /* what httpd is to give in its place */
     int condition;             /* 304 or 412 of ap_meets_conditions(), or 0 */
 
-    fcgi_interim interims[FCGI_INTERIMS]; /* not sent yet */
+    fcgi_interim *interims; /* not sent yet, FCGI_INTERIMS at most */
     int interims_held;
-    apr_pool_t *interim_pool; /* of those; NULL: there were none */
+    apr_pool_t *interim_pool; /* what they say; NULL: there were none */
 
     fcgi_flush flush;   /* FcgiFlush */
     fcgi_outflow *flow; /* the body, on its way to the client */
@@ -104,6 +107,10 @@ fcgi_outcome fcgi_response_lost(fcgi_response *response);
  * block is here, and either its stream was ended or its Content-Length is
  * reached. */
 int fcgi_response_is_whole(const fcgi_response *response, int stdout_ended);
+
+/* True if the client was given all of the answer, and knows by its length that
+ * it was: whether it stays does not matter any more. */
+int fcgi_response_is_delivered(const fcgi_response *response);
 
 /*
  * The application is done. Ends the answer, with a flush if

@@ -20,6 +20,10 @@
 /* Pieces of one write. */
 #define MAX_PIECES 64
 
+/* As long as more comes, the file grows in these: the kernel has larger pages
+ * for them, and fills none in two steps. */
+#define WRITE_UNIT (64 * 1024)
+
 /* A bucket costs some hundred bytes itself: smaller ones are copied. */
 #define PACK_BELOW 4096
 
@@ -40,6 +44,17 @@
  */
 #define GIVEN_PIECE (16 * 1024)
 
+/* The system's directory for temporary files, as it was found at the start;
+ * NULL: it was not. */
+static const char *system_dir;
+
+void fcgi_spool_find_dir(apr_pool_t *pool)
+{
+    if (apr_temp_dir_get(&system_dir, pool) != APR_SUCCESS) {
+        system_dir = NULL;
+    }
+}
+
 fcgi_spool *fcgi_spool_create(apr_pool_t *pool, apr_bucket_alloc_t *list,
                               const fcgi_spool_limits *limits)
 {
@@ -47,9 +62,16 @@ fcgi_spool *fcgi_spool_create(apr_pool_t *pool, apr_bucket_alloc_t *list,
 
     spool->limits = *limits;
     spool->pool = pool;
-    spool->bb = apr_brigade_create(pool, list);
-    spool->block = apr_brigade_create(pool, list);
+    spool->list = list;
     return spool;
+}
+
+/* Something is to be held, as most spools never have to. */
+static void begin(fcgi_spool *spool)
+{
+    if (!spool->bb) {
+        spool->bb = apr_brigade_create(spool->pool, spool->list);
+    }
 }
 
 apr_off_t fcgi_spool_room(const fcgi_spool *spool)
@@ -136,18 +158,26 @@ static apr_status_t open_unlinked(fcgi_spool *spool, const char *dir)
     return rv;
 }
 
+static apr_status_t open_in(fcgi_spool *spool, const char *dir)
+{
+    return open_nameless(spool, dir) == APR_SUCCESS
+               ? APR_SUCCESS
+               : open_unlinked(spool, dir);
+}
+
 /* Makes the file. Its bytes are given away through a handle of its own, whose
  * position no write moves: another thread may read while this one writes. */
 static apr_status_t open_file(fcgi_spool *spool)
 {
-    const char *dir = spool->limits.dir;
-    apr_status_t rv = APR_SUCCESS;
+    const char *dir = spool->limits.dir ? spool->limits.dir : system_dir;
+    apr_status_t rv = dir ? open_in(spool, dir) : APR_ENOENT;
 
-    if (!dir) {
+    if (rv != APR_SUCCESS && !spool->limits.dir) {
+        /* it may be another one by now */
         rv = apr_temp_dir_get(&dir, spool->pool);
-    }
-    if (rv == APR_SUCCESS && open_nameless(spool, dir) != APR_SUCCESS) {
-        rv = open_unlinked(spool, dir);
+        if (rv == APR_SUCCESS) {
+            rv = open_in(spool, dir);
+        }
     }
     if (rv != APR_SUCCESS) {
         spool->file = NULL;
@@ -187,36 +217,73 @@ static void extend(fcgi_spool *spool, apr_bucket *before, apr_size_t n)
     }
     else {
         last = apr_bucket_file_create(spool->file, spool->file_end, n,
-                                      spool->pool, spool->bb->bucket_alloc);
+                                      spool->pool, spool->list);
         APR_BUCKET_INSERT_BEFORE(before, last);
     }
     spool->file_end += (apr_off_t)n;
 }
 
-/* Writes the first pieces in memory; they become part of the file. */
-static apr_status_t write_pieces(fcgi_spool *spool, apr_bucket *first)
+/*
+ * Writes all pieces, which it changes. What APR has for that,
+ * apr_file_writev_full(), writes a piece once more from its start of which the
+ * system took a part.
+ */
+static apr_status_t write_all(apr_file_t *file, struct iovec *pieces,
+                              apr_size_t count)
+{
+    apr_size_t written;
+
+    while (count) {
+        apr_status_t rv = apr_file_writev(file, pieces, count, &written);
+
+        if (APR_STATUS_IS_EINTR(rv)) {
+            continue;
+        }
+        if (rv != APR_SUCCESS || !written) {
+            return rv != APR_SUCCESS ? rv : APR_ENOSPC;
+        }
+        while (count && written >= pieces->iov_len) {
+            written -= pieces->iov_len;
+            pieces++;
+            count--;
+        }
+        if (count) {
+            pieces->iov_base = (char *)pieces->iov_base + written;
+            pieces->iov_len -= written;
+        }
+    }
+    return APR_SUCCESS;
+}
+
+/* Writes the first pieces in memory, at most max bytes; they become part of
+ * the file. */
+static apr_status_t write_pieces(fcgi_spool *spool, apr_bucket *first,
+                                 apr_size_t max)
 {
     struct iovec pieces[MAX_PIECES];
     apr_bucket *bucket = first;
-    apr_size_t wanted = 0, written;
+    apr_size_t wanted = 0;
     int count = 0;
     apr_status_t rv;
 
-    while (count < MAX_PIECES && bucket != APR_BRIGADE_SENTINEL(spool->bb)) {
+    while (count < MAX_PIECES && wanted < max) {
         const char *data;
         apr_size_t len;
 
         rv = apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ);
         if (rv != APR_SUCCESS) {
-            return rv;
+            return rv; /* never: it is in memory */
+        }
+        if (len > max - wanted) {
+            len = max - wanted;
+            apr_bucket_split(bucket, len);
         }
         pieces[count].iov_base = (void *)data;
         pieces[count++].iov_len = len;
         wanted += len;
         bucket = APR_BUCKET_NEXT(bucket);
     }
-    rv =
-        apr_file_writev_full(spool->file, pieces, (apr_size_t)count, &written);
+    rv = write_all(spool->file, pieces, (apr_size_t)count);
     if (rv != APR_SUCCESS) {
         /* What got there is cut off again; all stays in memory. */
         apr_file_trunc(spool->file, spool->file_end);
@@ -232,30 +299,40 @@ static apr_status_t write_pieces(fcgi_spool *spool, apr_bucket *first)
     return APR_SUCCESS;
 }
 
-apr_status_t fcgi_spool_spill(fcgi_spool *spool)
+/* Moves what is in memory to the file, but for the last left bytes. */
+static apr_status_t spill_until(fcgi_spool *spool, apr_size_t left)
 {
     apr_status_t rv = APR_SUCCESS;
 
-    if (spool->memory_len && !spool->file) {
+    if (spool->memory_len > left && !spool->file) {
         rv = open_file(spool);
     }
-    while (rv == APR_SUCCESS && spool->memory_len) {
+    while (rv == APR_SUCCESS && spool->memory_len > left) {
         apr_bucket *first = APR_BRIGADE_FIRST(spool->bb);
 
         while (is_in_file(first)) {
             first = APR_BUCKET_NEXT(first);
         }
-        rv = write_pieces(spool, first);
+        rv = write_pieces(spool, first, spool->memory_len - left);
     }
     return rv;
+}
+
+apr_status_t fcgi_spool_spill(fcgi_spool *spool)
+{
+    return spill_until(spool, 0);
 }
 
 /* The block that is filled, with room in it; its length says how far. */
 static apr_bucket *get_block(fcgi_spool *spool)
 {
-    apr_bucket_alloc_t *list = spool->bb->bucket_alloc;
-    apr_bucket *block = APR_BRIGADE_FIRST(spool->block);
+    apr_bucket_alloc_t *list = spool->list;
+    apr_bucket *block;
 
+    if (!spool->block) {
+        spool->block = apr_brigade_create(spool->pool, list);
+    }
+    block = APR_BRIGADE_FIRST(spool->block);
     if (block != APR_BRIGADE_SENTINEL(spool->block)) {
         const apr_bucket_heap *buffer = block->data;
 
@@ -386,23 +463,33 @@ static apr_status_t add_first(fcgi_spool *spool, apr_bucket_brigade *bb)
     return APR_SUCCESS;
 }
 
-static int is_too_much(const fcgi_spool *spool)
+/* Writes if too much is in memory: so much that the file ends at a multiple of
+ * WRITE_UNIT, if the rest fits. */
+static apr_status_t spill_over(fcgi_spool *spool)
 {
-    return spool->memory_len > spool->limits.memory;
+    apr_size_t memory = spool->limits.memory;
+    apr_off_t end = spool->file_end + (apr_off_t)spool->memory_len;
+    apr_size_t rest = (apr_size_t)(end % WRITE_UNIT);
+
+    if (spool->memory_len <= memory) {
+        return APR_SUCCESS;
+    }
+    return spill_until(spool, rest <= memory ? rest : 0);
 }
 
 apr_status_t fcgi_spool_add(fcgi_spool *spool, apr_bucket_brigade *bb)
 {
     apr_status_t spilled = APR_SUCCESS;
 
+    begin(spool);
     while (!APR_BRIGADE_EMPTY(bb)) {
         apr_status_t rv = add_first(spool, bb);
 
         if (rv != APR_SUCCESS) {
             return rv;
         }
-        if (is_too_much(spool) && spilled == APR_SUCCESS) {
-            spilled = fcgi_spool_spill(spool);
+        if (spilled == APR_SUCCESS) {
+            spilled = spill_over(spool);
         }
     }
     return spilled;
@@ -414,8 +501,9 @@ apr_status_t fcgi_spool_write(fcgi_spool *spool, const char *data,
     if ((apr_off_t)len > fcgi_spool_room(spool)) {
         return APR_INCOMPLETE;
     }
+    begin(spool);
     pack(spool, data, len);
-    return is_too_much(spool) ? fcgi_spool_spill(spool) : APR_SUCCESS;
+    return spill_over(spool);
 }
 
 /*
@@ -438,7 +526,7 @@ static apr_status_t open_given(fcgi_spool *spool, apr_file_t **file)
         rv = apr_os_file_get(&fd, *file);
     }
     if (rv == APR_SUCCESS && fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
-        rv = APR_FROM_OS_ERROR(errno);
+        rv = APR_FROM_OS_ERROR(errno); /* never: it is open */
     }
     return rv;
 }
@@ -448,7 +536,7 @@ static apr_status_t open_given(fcgi_spool *spool, apr_file_t **file)
 static apr_status_t lend(fcgi_spool *spool, apr_off_t start, apr_size_t len,
                          int own, apr_bucket **lent)
 {
-    apr_file_t *file = spool->file;
+    apr_file_t *file = spool->reader;
     apr_status_t rv = APR_SUCCESS;
 
     if (!spool->given) {
@@ -460,8 +548,8 @@ static apr_status_t lend(fcgi_spool *spool, apr_off_t start, apr_size_t len,
     if (rv != APR_SUCCESS) {
         return rv;
     }
-    *lent = apr_bucket_file_create(file, start, len, spool->given,
-                                   spool->bb->bucket_alloc);
+    *lent =
+        apr_bucket_file_create(file, start, len, spool->given, spool->list);
     if (own) {
         apr_bucket_file_enable_mmap(*lent, 0);
         apr_bucket_file_set_buf_size(*lent, GIVEN_PIECE);
@@ -546,6 +634,9 @@ apr_status_t fcgi_spool_copy(fcgi_spool *spool, apr_bucket_brigade *bb,
 {
     apr_bucket *bucket, *copy;
 
+    if (!spool->len) {
+        return APR_SUCCESS;
+    }
     for (bucket = APR_BRIGADE_FIRST(spool->bb);
          max > 0 && bucket != APR_BRIGADE_SENTINEL(spool->bb);
          bucket = APR_BUCKET_NEXT(bucket)) {
@@ -558,7 +649,7 @@ apr_status_t fcgi_spool_copy(fcgi_spool *spool, apr_bucket_brigade *bb,
             rv = copy_part(spool, bucket, (apr_size_t)from, (apr_size_t)len,
                            &copy);
             if (rv != APR_SUCCESS) {
-                return rv;
+                return rv; /* never, of memory or the spool's own handle */
             }
             APR_BRIGADE_INSERT_TAIL(bb, copy);
             max -= len;
@@ -570,10 +661,28 @@ apr_status_t fcgi_spool_copy(fcgi_spool *spool, apr_bucket_brigade *bb,
 
 void fcgi_spool_clear(fcgi_spool *spool)
 {
-    apr_brigade_cleanup(spool->bb);
-    apr_brigade_cleanup(spool->block);
+    if (spool->bb) {
+        apr_brigade_cleanup(spool->bb);
+    }
+    if (spool->block) {
+        apr_brigade_cleanup(spool->block);
+    }
     spool->len = 0;
     spool->memory_len = 0;
+}
+
+void fcgi_spool_shrink(fcgi_spool *spool)
+{
+    apr_bucket *block;
+
+    if (!spool->block) {
+        return;
+    }
+    block = APR_BRIGADE_FIRST(spool->block);
+    if (block != APR_BRIGADE_SENTINEL(spool->block)
+        && ((const apr_bucket_heap *)block->data)->refcount.refcount == 1) {
+        apr_bucket_delete(block);
+    }
 }
 
 void fcgi_spool_reclaim(fcgi_spool *spool)

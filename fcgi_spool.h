@@ -29,16 +29,23 @@ typedef struct fcgi_spool_limits {
 
 typedef struct fcgi_spool {
     fcgi_spool_limits limits;
-    apr_pool_t *pool;          /* of the spool and its file */
-    apr_bucket_brigade *bb;    /* what is held: file buckets, then memory */
-    apr_off_t len;             /* bytes held */
-    apr_size_t memory_len;     /* of these, in memory */
-    apr_bucket_brigade *block; /* the one that is filled; or empty */
+    apr_pool_t *pool;         /* of the spool and its file */
+    apr_bucket_alloc_t *list; /* of the brigade's buckets */
+    apr_bucket_brigade *bb;   /* what is held: file buckets, then memory; NULL:
+                             * nothing ever was */
+    apr_off_t len;            /* bytes held */
+    apr_size_t memory_len;    /* of these, in memory */
+    apr_bucket_brigade *block; /* the one that is filled; or empty, or NULL */
     apr_file_t *file;          /* NULL: none was needed yet */
     apr_file_t *reader;        /* the same file, for what is given away */
     apr_off_t file_end;        /* bytes written to the file */
     apr_pool_t *given; /* of the file buckets that were taken or given */
 } fcgi_spool;
+
+/* To be called when a process starts, with a pool that lives as long: looks for
+ * the system's directory, for which APR makes a file, writes to it and removes
+ * it. Otherwise each spool that needs a file there does so. */
+void fcgi_spool_find_dir(apr_pool_t *pool);
 
 /* Makes an empty spool that lives in pool; no file is made yet. */
 fcgi_spool *fcgi_spool_create(apr_pool_t *pool, apr_bucket_alloc_t *list,
@@ -47,9 +54,10 @@ fcgi_spool *fcgi_spool_create(apr_pool_t *pool, apr_bucket_alloc_t *list,
 /*
  * Takes the data buckets of bb to the end of the spool; bb is empty
  * afterwards, its metadata buckets are dropped. Writes to the file once more
- * than limits.memory is held in memory. Returns APR_SUCCESS; APR_INCOMPLETE
- * if that would exceed limits.max (the rest of bb is left); or why the file
- * cannot be made or written, as APR_ENOSPC: then all is held in memory.
+ * than limits.memory is held in memory: some of it, or all. Returns
+ * APR_SUCCESS; APR_INCOMPLETE if that would exceed limits.max (the rest of bb
+ * is left); or why the file cannot be made or written, as APR_ENOSPC: then
+ * all is held in memory.
  */
 apr_status_t fcgi_spool_add(fcgi_spool *spool, apr_bucket_brigade *bb);
 
@@ -84,6 +92,9 @@ apr_status_t fcgi_spool_give(fcgi_spool *spool, apr_bucket_brigade *bb,
 
 /* Drops all that is held. */
 void fcgi_spool_clear(fcgi_spool *spool);
+
+/* It will not be used for long: a block of which nobody has anything goes. */
+void fcgi_spool_shrink(fcgi_spool *spool);
 
 /* None of what was taken or given is in use any more: frees what that cost
  * and, when the spool is empty, starts the file again at its beginning. */

@@ -20,6 +20,9 @@
 #include "fcgi_idle.h"
 #include "fcgi_known.h"
 #include "fcgi_log.h"
+#include "fcgi_notice.h"
+#include "fcgi_room.h"
+#include "fcgi_spool.h"
 #include "fcgi_stats.h"
 
 APLOG_USE_MODULE(fastcgi_handler);
@@ -30,7 +33,7 @@ APLOG_USE_MODULE(fastcgi_handler);
 /* Where the shared memory is found again after a restart. Another layout of
  * fcgi_stats or of its accounts needs another name: the module's file may be
  * exchanged between restarts. */
-#define RETAINED "mod_fastcgi_handler/accounts/4"
+#define RETAINED "mod_fastcgi_handler/accounts/5"
 
 /* prefork: how often idle.c's watcher asks whether its child has to stop. */
 #define ASK_EVERY apr_time_from_sec(1)
@@ -166,6 +169,7 @@ int fcgi_startup_open(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
         return HTTP_INTERNAL_SERVER_ERROR;
     }
     fcgi_declare_log(s);
+    fcgi_room_log(s);
     return OK;
 }
 
@@ -208,11 +212,16 @@ void fcgi_startup_child(apr_pool_t *pchild, server_rec *s)
 {
     apr_status_t rv = fcgi_address_start(pchild);
 
+    fcgi_spool_find_dir(pchild);
     if (rv == APR_SUCCESS) {
         rv = fcgi_stats_join();
     }
     if (rv == APR_SUCCESS && fcgi_known_any_kept()) {
         rv = start_idle(pchild);
+    }
+    if (rv == APR_SUCCESS
+        && (fcgi_known_any_kept() || fcgi_known_any_limited())) {
+        rv = fcgi_notice_start(pchild);
     }
     if (rv != APR_SUCCESS) {
         ap_log_error(APLOG_MARK, APLOG_EMERG, rv, s,

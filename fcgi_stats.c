@@ -5,8 +5,9 @@
  * fcgi_stats.h. The memory is APR's, without a name, inherited by fork().
  *
  * Why a killed child leaves nothing behind: it writes only its own share and
- * its own slots in lines, and others only set single words of them. Its
- * lock on a byte of the presence file ends with it, whatever ended it; then
+ * its own slots in lines, and others only set single words of them. Each
+ * account has a lock of its own, which the system gives back. Its lock on a
+ * byte of the presence file ends with it, whatever ended it; then
  * all that carries its number is cleared.
  */
 #include "fcgi_stats.h"
@@ -16,11 +17,20 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <apr_atomic.h>
 #include <apr_portable.h>
 #include <apr_shm.h>
 #include <apr_strings.h>
+
+/* True where the system gives a lock back that a killed process had: POSIX of
+ * 2008, and systems that have this part of it. */
+#if defined(_POSIX_THREAD_PROCESS_SHARED) && _POSIX_THREAD_PROCESS_SHARED > 0
+#if defined(PTHREAD_MUTEX_ROBUST) || _POSIX_VERSION >= 200809L
+#define HAS_ROBUST_LOCKS 1
+#endif
+#endif
 
 #define SWEEP_EVERY apr_time_from_msec(100)
 #define SPEAK_EVERY apr_time_from_sec(1)
@@ -168,6 +178,105 @@ fcgi_life fcgi_stats_life(void)
     return stats->segments[0].head->life;
 }
 
+/* ---- locks ---- */
+
+/* A lock that cannot be had leaves no way to go on. Where it is a file's, the
+ * system takes processes with several threads for a deadlock at times. */
+static void lock_all(void)
+{
+    apr_status_t rv = apr_global_mutex_lock(stats->lock);
+
+    while (rv == EDEADLK) {
+        apr_sleep(apr_time_from_msec(1));
+        rv = apr_global_mutex_lock(stats->lock);
+    }
+    if (rv != APR_SUCCESS) {
+        abort();
+    }
+}
+
+static void unlock_all(void)
+{
+    if (apr_global_mutex_unlock(stats->lock) != APR_SUCCESS) {
+        abort();
+    }
+}
+
+#if HAS_ROBUST_LOCKS
+
+/* Makes an account's own lock; false if that cannot be done. */
+static int make_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t shared;
+    int made;
+
+    if (pthread_mutexattr_init(&shared)) {
+        return 0;
+    }
+    made = !pthread_mutexattr_setpshared(&shared, PTHREAD_PROCESS_SHARED)
+           && !pthread_mutexattr_setrobust(&shared, PTHREAD_MUTEX_ROBUST)
+           && !pthread_mutex_init(lock, &shared);
+    pthread_mutexattr_destroy(&shared);
+    return made;
+}
+
+/* What the lock guards is as a killed holder left it. The shares are right at
+ * any moment, and the line says itself whether it is. */
+static void take_lock(pthread_mutex_t *lock)
+{
+    int rv = pthread_mutex_lock(lock);
+
+    if (rv == EOWNERDEAD) {
+        rv = pthread_mutex_consistent(lock);
+    }
+    if (rv) {
+        abort();
+    }
+}
+
+#else
+
+static int make_lock(pthread_mutex_t *lock)
+{
+    (void)lock;
+    return 0;
+}
+
+static void take_lock(pthread_mutex_t *lock)
+{
+    (void)lock;
+    abort();
+}
+
+#endif
+
+void fcgi_stats_lock(fcgi_account *account)
+{
+    fcgi_slots *line = fcgi_stats_line(account);
+
+    if (account->has_own_lock) {
+        take_lock(&account->lock);
+    }
+    else {
+        lock_all();
+    }
+    if (line) {
+        fcgi_slots_repair(line);
+    }
+}
+
+void fcgi_stats_unlock(fcgi_account *account)
+{
+    if (!account->has_own_lock) {
+        unlock_all();
+    }
+    else if (pthread_mutex_unlock(&account->lock)) {
+        abort();
+    }
+}
+
+/* ---- who is alive ---- */
+
 /*
  * Asks for a lock on a child's byte, or who has it. APR locks whole files
  * only. Such a lock is the process's, and the kernel takes it back in any
@@ -195,35 +304,33 @@ static int is_alive(apr_uint32_t child)
            || region.l_type != F_UNLCK;
 }
 
-/* Clears all that carries a dead child's number. */
+/* Clears all that carries a dead child's number. Under the lock. */
 static int clear(fcgi_account *account, apr_uint32_t child)
 {
     fcgi_share *share = &account->shares[child - 1];
-    int found = share->in_use || share->idle || share->pressing;
-    apr_uint32_t i;
+    fcgi_slots *line = fcgi_stats_line(account);
+    int found =
+        share->in_use || share->idle || share->pressing || share->parked;
 
     apr_atomic_set32(&share->in_use, 0);
     apr_atomic_set32(&share->idle, 0);
     apr_atomic_set32(&share->pressing, 0);
-    for (i = 0; i < account->line_count; i++) {
-        if (account->line[i].child == child) {
-            account->line[i].child = 0;
-            found = 1;
-        }
+    apr_atomic_set32(&share->parked, 0);
+    if (line) {
+        found |= fcgi_slots_clear(line, child);
     }
     return found;
 }
 
 static void clear_everywhere(apr_uint32_t child)
 {
-    int i;
+    fcgi_account *account;
+    apr_uint32_t i;
 
-    for (i = 0; i < FCGI_STATS_SEGMENTS && stats->segments[i].head; i++) {
-        apr_uint32_t j;
-
-        for (j = 0; j < stats->segments[i].head->count; j++) {
-            clear(account_at(&stats->segments[i], j), child);
-        }
+    for (i = 0; (account = fcgi_stats_account(i)); i++) {
+        fcgi_stats_lock(account);
+        clear(account, child);
+        fcgi_stats_unlock(account);
     }
 }
 
@@ -231,7 +338,7 @@ apr_status_t fcgi_stats_join(void)
 {
     struct flock region;
     apr_uint32_t child = 1;
-    apr_pool_t *own; /* idle's threads may use the lock until the very end */
+    apr_pool_t *own; /* our threads may use the lock until the very end */
     apr_status_t rv = apr_pool_create_unmanaged_ex(&own, NULL, NULL);
 
     if (rv != APR_SUCCESS) {
@@ -239,7 +346,6 @@ apr_status_t fcgi_stats_join(void)
     }
     rv = apr_global_mutex_child_init(
         &stats->lock, apr_global_mutex_lockfile(stats->lock), own);
-
     if (rv != APR_SUCCESS) {
         return rv;
     }
@@ -249,15 +355,17 @@ apr_status_t fcgi_stats_join(void)
     if (child > stats->children) {
         return APR_ENOSPC;
     }
-    fcgi_stats_lock();
+    lock_all();
     if (fcgi_stats_children() < child) {
         apr_atomic_set32(&stats->segments[0].head->children, child);
     }
+    unlock_all();
     clear_everywhere(child);
-    fcgi_stats_unlock();
     stats->me = child;
     return APR_SUCCESS;
 }
+
+/* ---- accounts ---- */
 
 /* The account of that name, or NULL; *room is a segment that has room for
  * one more, or NULL. Under the lock. */
@@ -290,6 +398,7 @@ static fcgi_account *open_account(fcgi_segment *segment, const char *name)
     fcgi_account *account = account_at(segment, segment->head->count);
 
     apr_cpystrn(account->name, name, sizeof(account->name));
+    account->has_own_lock = (apr_uint32_t)make_lock(&account->lock);
     segment->head->count++;
     return account;
 }
@@ -302,7 +411,7 @@ fcgi_account *fcgi_stats_open_configured(const char *name)
     if (!stats || strlen(name) >= FCGI_STATS_NAME_LEN) {
         return NULL;
     }
-    fcgi_stats_lock();
+    lock_all();
     account = find(name, &room);
     if (!account && !room) {
         room = add_segment();
@@ -310,7 +419,7 @@ fcgi_account *fcgi_stats_open_configured(const char *name)
     if (!account && room) {
         account = open_account(room, name);
     }
-    fcgi_stats_unlock();
+    unlock_all();
     return account;
 }
 
@@ -322,15 +431,36 @@ fcgi_account *fcgi_stats_open_spare(const char *name)
     if (!stats || strlen(name) >= FCGI_STATS_NAME_LEN) {
         return NULL;
     }
-    fcgi_stats_lock();
+    lock_all();
     account = find(name, &room);
     if (!account && room
         && stats->segments[0].head->spare < FCGI_STATS_SPARE) {
         stats->segments[0].head->spare++;
         account = open_account(room, name);
     }
-    fcgi_stats_unlock();
+    unlock_all();
     return account;
+}
+
+int fcgi_stats_open_line(fcgi_account *account)
+{
+    if (!account->line_number) {
+        account->line = fcgi_slots_create(stats->pool, stats->children);
+        if (account->line) {
+            apr_atomic_set32(&account->line_number,
+                             apr_atomic_inc32(&stats->lines) + 1);
+        }
+    }
+    return account->line_number != 0;
+}
+
+/* Memory that was made after this child began is not in it. */
+fcgi_slots *fcgi_stats_line(fcgi_account *account)
+{
+    apr_uint32_t number = apr_atomic_read32(&account->line_number);
+
+    return number && number <= apr_atomic_read32(&stats->lines) ? account->line
+                                                                : NULL;
 }
 
 fcgi_account *fcgi_stats_account(apr_uint32_t index)
@@ -338,7 +468,7 @@ fcgi_account *fcgi_stats_account(apr_uint32_t index)
     fcgi_account *account = NULL;
     int i;
 
-    fcgi_stats_lock();
+    lock_all();
     for (i = 0; i < FCGI_STATS_SEGMENTS && stats->segments[i].head; i++) {
         apr_uint32_t count = stats->segments[i].head->count;
 
@@ -348,30 +478,8 @@ fcgi_account *fcgi_stats_account(apr_uint32_t index)
         }
         index -= count;
     }
-    fcgi_stats_unlock();
+    unlock_all();
     return account;
-}
-
-/* A lock that cannot be had leaves no way to go on. Where it is a file's, the
- * system takes processes with several threads for a deadlock at times. */
-void fcgi_stats_lock(void)
-{
-    apr_status_t rv = apr_global_mutex_lock(stats->lock);
-
-    while (rv == EDEADLK) {
-        apr_sleep(apr_time_from_msec(1));
-        rv = apr_global_mutex_lock(stats->lock);
-    }
-    if (rv != APR_SUCCESS) {
-        abort();
-    }
-}
-
-void fcgi_stats_unlock(void)
-{
-    if (apr_global_mutex_unlock(stats->lock) != APR_SUCCESS) {
-        abort();
-    }
 }
 
 apr_uint32_t fcgi_stats_me(void)
@@ -394,19 +502,20 @@ void fcgi_stats_notify(apr_uint32_t child)
     sem_post(&stats->segments[0].head->notices[child - 1]);
 }
 
-void fcgi_stats_wait_for_notice(void)
+int fcgi_stats_wait_for_notice(apr_interval_time_t at_most)
 {
     sem_t *notices = &stats->segments[0].head->notices[stats->me - 1];
+    int heard = fcgi_clock_wait(notices, at_most);
 
-    while (sem_wait(notices) && errno == EINTR) {
-    }
     while (sem_trywait(notices) == 0) { /* all that came meanwhile is one */
+        heard = 1;
     }
+    return heard;
 }
 
 fcgi_share fcgi_stats_sum(fcgi_account *account)
 {
-    fcgi_share sum = { 0, 0, 0 };
+    fcgi_share sum = { 0, 0, 0, 0 };
     apr_uint32_t i, count = fcgi_stats_children();
 
     for (i = 0; i < count; i++) {
@@ -415,6 +524,27 @@ fcgi_share fcgi_stats_sum(fcgi_account *account)
         sum.in_use += apr_atomic_read32(&share->in_use);
         sum.idle += apr_atomic_read32(&share->idle);
         sum.pressing += apr_atomic_read32(&share->pressing);
+        sum.parked += apr_atomic_read32(&share->parked);
+    }
+    return sum;
+}
+
+apr_uint32_t fcgi_stats_sum_idle(fcgi_account *account)
+{
+    apr_uint32_t i, count = fcgi_stats_children(), sum = 0;
+
+    for (i = 0; i < count; i++) {
+        sum += apr_atomic_read32(&account->shares[i].idle);
+    }
+    return sum;
+}
+
+apr_uint32_t fcgi_stats_sum_pressing(fcgi_account *account)
+{
+    apr_uint32_t i, count = fcgi_stats_children(), sum = 0;
+
+    for (i = 0; i < count; i++) {
+        sum += apr_atomic_read32(&account->shares[i].pressing);
     }
     return sum;
 }
@@ -423,18 +553,12 @@ fcgi_share fcgi_stats_sum(fcgi_account *account)
 static int holds(fcgi_account *account, apr_uint32_t child)
 {
     fcgi_share *share = &account->shares[child - 1];
-    apr_uint32_t i;
+    fcgi_slots *line = fcgi_stats_line(account);
 
-    if (apr_atomic_read32(&share->in_use) || apr_atomic_read32(&share->idle)
-        || apr_atomic_read32(&share->pressing)) {
-        return 1;
-    }
-    for (i = 0; i < account->line_count; i++) {
-        if (account->line[i].child == child) {
-            return 1;
-        }
-    }
-    return 0;
+    return apr_atomic_read32(&share->in_use) || apr_atomic_read32(&share->idle)
+           || apr_atomic_read32(&share->pressing)
+           || apr_atomic_read32(&share->parked)
+           || (line && line->stands[child - 1].count);
 }
 
 int fcgi_stats_sweep_is_due(fcgi_account *account)
@@ -470,7 +594,7 @@ int fcgi_stats_failed(fcgi_account *account, apr_uint32_t *others)
     if (!account) {
         return 1;
     }
-    fcgi_stats_lock();
+    fcgi_stats_lock(account);
     speak = now >= account->failed_at + SPEAK_EVERY;
     if (speak) {
         *others = account->failures;
@@ -480,6 +604,6 @@ int fcgi_stats_failed(fcgi_account *account, apr_uint32_t *others)
     else {
         account->failures++;
     }
-    fcgi_stats_unlock();
+    fcgi_stats_unlock(account);
     return speak;
 }

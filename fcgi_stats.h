@@ -12,6 +12,7 @@
 #ifndef FCGI_STATS_H
 #define FCGI_STATS_H
 
+#include <pthread.h>
 #include <semaphore.h>
 
 #include <apr_file_io.h>
@@ -20,10 +21,8 @@
 #include <apr_time.h>
 
 #include "fcgi_clock.h"
+#include "fcgi_slots.h"
 #include "fcgi_tally.h"
-
-/* Requests that can wait in the line of one backend. */
-#define FCGI_LINE_MAX 1024
 
 /* Longer names of backends have no account. */
 #define FCGI_STATS_NAME_LEN 320
@@ -42,29 +41,25 @@ typedef struct fcgi_share {
     apr_uint32_t idle;     /* connections kept */
     apr_uint32_t pressing; /* requests that wait for the application, and
                            * press (fcgi_line.h) */
+    apr_uint32_t parked;   /* requests that wait without a thread */
 } fcgi_share;
-
-/* A slot of a line. */
-typedef struct fcgi_waiter {
-    apr_uint32_t child;   /* its number; 0: the slot is free */
-    apr_uint32_t granted; /* it has a permit: it has a connection to make, or
-                           * one is handed to it */
-    apr_uint64_t ticket;  /* the lowest is the first */
-    sem_t wake;           /* posted when it has a grant */
-} fcgi_waiter;
 
 /* One backend. Under fcgi_stats_lock() but for what is said to be atomic. */
 typedef struct fcgi_account {
     char name[FCGI_STATS_NAME_LEN]; /* never changes */
-    apr_uint64_t next_ticket;
-    apr_uint64_t swept_at;   /* when dead children were last looked for;
-                              * atomic */
-    fcgi_instant failed_at;  /* when a failure was last said in the log */
-    apr_uint32_t failures;   /* that the log does not say yet */
-    apr_uint32_t line_count; /* slots of line that were ever taken */
-    fcgi_tally tally;        /* atomic */
-    fcgi_waiter line[FCGI_LINE_MAX];
-    fcgi_share shares[]; /* atomic; of child 1, 2, ... */
+    pthread_mutex_t lock;           /* given back when its holder is killed */
+    apr_uint32_t has_own_lock;      /* 0: there are no such locks here, and the
+                                     * one of all is taken; never changes */
+    apr_uint32_t line_number;       /* of its memory, in the order of making,
+                                     * from 1; 0: it has none; atomic */
+    fcgi_slots *line;               /* for whom knows that number; never
+                                     * changes then */
+    apr_uint64_t swept_at;          /* when dead children were last looked for;
+                                     * atomic */
+    fcgi_instant failed_at; /* when a failure was last said in the log */
+    apr_uint32_t failures;  /* that the log does not say yet */
+    fcgi_tally tally;       /* atomic */
+    fcgi_share shares[];    /* atomic; of child 1, 2, ... */
 } fcgi_account;
 
 typedef struct fcgi_segment {
@@ -79,6 +74,8 @@ typedef struct fcgi_stats {
     apr_file_t *presence;  /* a byte of it is locked by each child alive */
     apr_uint32_t children; /* that can be alive at a time */
     apr_uint32_t me;       /* this child's number, from 1; 0: none */
+    apr_uint32_t lines;    /* memories of lines that this process has;
+                            * atomic */
     fcgi_segment segments[FCGI_STATS_SEGMENTS];
 } fcgi_stats;
 
@@ -87,8 +84,9 @@ typedef struct fcgi_stats {
 int fcgi_stats_lock_recovers(apr_global_mutex_t *lock);
 
 /*
- * Makes the memory; once, in the parent, before any child. lock guards it
- * among processes and threads, and recovers. All lives in pool, as long as
+ * Makes the memory; once, in the parent, before any child. lock guards the
+ * list of accounts among processes and threads, and recovers; where the system
+ * has no such locks for many, it is that of every account as well. All lives in pool, as long as
  * the server.
  */
 apr_status_t fcgi_stats_create(fcgi_stats *stats, apr_pool_t *pool,
@@ -115,6 +113,13 @@ apr_status_t fcgi_stats_join(void);
 fcgi_account *fcgi_stats_open_configured(const char *name);
 fcgi_account *fcgi_stats_open_spare(const char *name);
 
+/* Gives an account of the configuration's memory for a line, in the parent, if
+ * it has none yet. False: there is none. */
+int fcgi_stats_open_line(fcgi_account *account);
+
+/* That memory; NULL: it has none, or has had none yet when this child began. */
+fcgi_slots *fcgi_stats_line(fcgi_account *account);
+
 /* One account after the other, from index 0; NULL: there are no more. */
 fcgi_account *fcgi_stats_account(apr_uint32_t index);
 
@@ -125,9 +130,11 @@ typedef struct fcgi_life {
 } fcgi_life;
 fcgi_life fcgi_stats_life(void);
 
-/* The whole memory is this thread's until it unlocks it. */
-void fcgi_stats_lock(void);
-void fcgi_stats_unlock(void);
+/* An account with its line is this thread's until it unlocks it. What a killed
+ * child left half done in the line is put right before. Two may not be locked
+ * at a time. */
+void fcgi_stats_lock(fcgi_account *account);
+void fcgi_stats_unlock(fcgi_account *account);
 
 /* This child's number, and its share; only after fcgi_stats_join(). */
 apr_uint32_t fcgi_stats_me(void);
@@ -143,12 +150,17 @@ apr_uint32_t fcgi_stats_children(void);
  */
 void fcgi_stats_notify(apr_uint32_t child);
 
-/* Waits until this child is notified; how often, and what for, is not said.
- * One of before, for a dead child of the same number, is as good. */
-void fcgi_stats_wait_for_notice(void);
+/* Waits until this child is notified, for at most that long; -1: for good. How
+ * often, and what for, is not said; one of before, for a dead child of the same
+ * number, is as good. True: it was notified. */
+int fcgi_stats_wait_for_notice(apr_interval_time_t at_most);
 
 /* The shares of all children, added. */
 fcgi_share fcgi_stats_sum(fcgi_account *account);
+
+/* One number of them: what each request asks, several times. */
+apr_uint32_t fcgi_stats_sum_idle(fcgi_account *account);
+apr_uint32_t fcgi_stats_sum_pressing(fcgi_account *account);
 
 /*
  * Gives back what dead children hold of the account; looks at most every

@@ -15,6 +15,7 @@ void fcgi_stderr_init(fcgi_stderr *output, request_rec *r, const char *backend,
     output->r = r;
     output->backend = backend;
     output->rules = rules;
+    output->line = NULL;
     output->len = 0;
 }
 
@@ -36,7 +37,7 @@ static int level_of(const fcgi_stderr *output, const char *text)
 /* Logs the gathered line. more says that it goes on in the next entry. */
 static void log_line(fcgi_stderr *output, int more)
 {
-    char text[sizeof(output->line) * 4 + 1];
+    char text[(FCGI_STDERR_LINE + 1) * 4 + 1];
     apr_size_t i, len = 0;
 
     for (i = 0; i < output->len; i++) {
@@ -67,6 +68,9 @@ void fcgi_stderr_end(fcgi_stderr *output)
 
 void fcgi_stderr_add(fcgi_stderr *output, const char *data, apr_size_t len)
 {
+    if (len && !output->line) {
+        output->line = apr_palloc(output->r->pool, FCGI_STDERR_LINE + 1);
+    }
     for (; len; data++, len--) {
         if (*data == '\n') {
             fcgi_stderr_end(output);

@@ -24,7 +24,8 @@ typedef struct fcgi_stderr {
     const apr_array_header_t *rules; /* of fcgi_stderr_rule, or NULL; the
                                       * first that matches says the level,
                                       * APLOG_ERR if none does */
-    char line[FCGI_STDERR_LINE + 1]; /* unfinished; its end may be CR */
+    char *line; /* FCGI_STDERR_LINE + 1 bytes: unfinished; its end may be CR;
+                 * NULL: there was none yet, as with most */
     apr_size_t len;
 } fcgi_stderr;
 

@@ -21,10 +21,11 @@ static int is_failure(fcgi_outcome outcome)
 
 /* ---- histograms ---- */
 
-/* Which power of two a time reaches. */
+/* Which power of two a time reaches, of those that steps begin at; one less:
+ * none. Most times are short. */
 static int power_of(apr_uint64_t time)
 {
-    int power = 0;
+    int power = FCGI_HISTOGRAM_FIRST - 1;
 
     while (power < FCGI_HISTOGRAM_END && time >> (power + 1)) {
         power++;
@@ -167,7 +168,7 @@ void fcgi_tally_found(fcgi_tally *tally, int there)
 
 void fcgi_tally_add(fcgi_tally *tally, const fcgi_ended *ended)
 {
-    fcgi_moment *moment = moment_at(tally, fcgi_clock_now());
+    fcgi_moment *moment = moment_at(tally, ended->at);
     int span;
 
     apr_atomic_inc64(&tally->outcomes[ended->outcome]);

@@ -65,6 +65,7 @@ typedef struct fcgi_tally {
 
 /* A request that ended. */
 typedef struct fcgi_ended {
+    fcgi_instant at; /* when */
     fcgi_outcome outcome;
     int starts; /* connections it was begun on */
     int on_reused;

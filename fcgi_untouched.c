@@ -23,9 +23,10 @@
 #define SSL      "mod_ssl.c"
 
 /* In r->notes, which go with the request when mod_dir or mod_negotiation puts
- * another one in its place. */
-#define URL_NOTE  "fastcgi-handler-url"
-#define ARGS_NOTE "fastcgi-handler-args"
+ * another one in its place. Each request has them, and a table compares all
+ * names that begin alike: so they do not. */
+#define URL_NOTE  "url-for-fastcgi-handler"
+#define ARGS_NOTE "args-for-fastcgi-handler"
 
 /* In the connection's notes: what TLS says of the client may be due to a
  * .htaccess file. */
@@ -36,7 +37,7 @@
 typedef struct family {
     const request_rec *last; /* that no .htaccess file had a part in before */
     apr_table_t *headers;    /* its header fields, */
-    apr_table_t *env;        /* and variables */
+    apr_table_t *env;        /* and variables; NULL: it had none */
     int htaccess;            /* such a file was read since */
     int authenticates;       /* with a directive that may say who a user is */
     int is_copy;             /* fcgi_untouched_make() made the request */
@@ -44,6 +45,11 @@ typedef struct family {
 
 /* Where a request keeps its family. */
 static apr_size_t note_number;
+
+/* Others than the administrator may have a part in requests. Where they may
+ * not nothing is kept: that takes 500 instructions of each request, also of
+ * one for a file. */
+static int others_may;
 
 int fcgi_untouched_start(apr_pool_t *pconf, apr_pool_t *plog,
                          apr_pool_t *ptemp)
@@ -55,16 +61,67 @@ int fcgi_untouched_start(apr_pool_t *pconf, apr_pool_t *plog,
     return OK;
 }
 
-static family *family_of(request_rec *r)
+/* True if a word of AllowOverride, or of Options, opens a part in requests to
+ * those who write files of the site: .htaccess files, or pages that set
+ * variables for what they include. */
+static int is_open(const char *word, int is_override)
 {
-    void **note;
+    return is_override
+               ? strcasecmp(word, "None") != 0
+               : ap_strcasestr(word, "Includes") || ap_strcasestr(word, "All");
+}
 
+/* The words are read as httpd does it, with what Define says. */
+static int opens(apr_pool_t *pool, const ap_directive_t *directive)
+{
+    int is_override = !strncasecmp(directive->directive, "AllowOverride", 13);
+    const char *args = directive->args, *word;
+
+    if (!is_override && strcasecmp(directive->directive, "Options")) {
+        return 0;
+    }
+    do {
+        word = ap_getword_conf(pool, &args);
+    } while (*word && !is_open(word, is_override));
+    return *word != '\0';
+}
+
+static int any_opens(apr_pool_t *pool, const ap_directive_t *directive)
+{
+    while (directive && !opens(pool, directive)
+           && !any_opens(pool, directive->first_child)) {
+        directive = directive->next;
+    }
+    return directive != NULL;
+}
+
+/* mod_perl's sections are not in the tree. */
+int fcgi_untouched_prepare(apr_pool_t *pconf, apr_pool_t *plog,
+                           apr_pool_t *ptemp, server_rec *s)
+{
+    (void)pconf;
+    (void)plog;
+    (void)s;
+    others_may =
+        any_opens(ptemp, ap_conftree) || ap_find_linked_module("mod_perl.c");
+    return OK;
+}
+
+static request_rec *first_of(request_rec *r)
+{
     while (r->prev || r->main) {
         r = r->prev ? r->prev : r->main;
     }
-    note = ap_get_request_note(r, note_number);
+    return r;
+}
+
+static family *family_of(request_rec *r)
+{
+    request_rec *first = first_of(r);
+    void **note = ap_get_request_note(first, note_number);
+
     if (!*note) {
-        *note = apr_pcalloc(r->pool, sizeof(family));
+        *note = apr_pcalloc(first->pool, sizeof(family));
     }
     return *note;
 }
@@ -152,7 +209,8 @@ int fcgi_untouched_look(request_rec *r)
     const struct htaccess_result *file = r->htaccess;
     family *all;
 
-    if (!apr_table_get(r->notes, URL_NOTE)) { /* it began with a file */
+    if (others_may
+        && !apr_table_get(r->notes, URL_NOTE)) { /* it began with a file */
         apr_table_setn(r->notes, URL_NOTE, r->uri);
     }
     if (!file) {
@@ -175,21 +233,30 @@ int fcgi_untouched_look(request_rec *r)
 int fcgi_untouched_save(request_rec *r)
 {
     const struct htaccess_result *file = r->htaccess; /* of those before */
-    family *all = family_of(r);
+    family *all;
 
+    if (!others_may && !file) {
+        return DECLINED;
+    }
+    all = family_of(r);
     for (; file; file = file->next) {
         all->htaccess |= file->htaccess != NULL;
     }
     if (!all->htaccess && !r->main) {
         all->last = r;
         all->headers = apr_table_copy(r->pool, r->headers_in);
-        all->env = apr_table_copy(r->pool, r->subprocess_env);
+        all->env = apr_is_empty_table(r->subprocess_env)
+                       ? NULL
+                       : apr_table_copy(r->pool, r->subprocess_env);
     }
     return DECLINED;
 }
 
 int fcgi_untouched_save_url(request_rec *r)
 {
+    if (!others_may) {
+        return DECLINED;
+    }
     apr_table_setn(r->notes, URL_NOTE, r->uri);
     if (r->args) {
         apr_table_setn(r->notes, ARGS_NOTE, r->args);
@@ -199,7 +266,10 @@ int fcgi_untouched_save_url(request_rec *r)
 
 int fcgi_untouched_is(request_rec *r)
 {
-    return !r->main && !family_of(r)->htaccess
+    void **note = ap_get_request_note(first_of(r), note_number);
+    const family *all = *note;
+
+    return !(r->main && others_may) && !(all && all->htaccess)
            && !apr_table_get(connection_notes(r), SSL_NOTE);
 }
 
@@ -262,7 +332,8 @@ static apr_table_t *make_env(const request_rec *r, const family *all,
     apr_table_t *before, *env;
 
     if (r == all->last) {
-        return apr_table_copy(pool, all->env);
+        return all->env ? apr_table_copy(pool, all->env)
+                        : apr_table_make(pool, 1);
     }
     if (!r->prev) {
         return r->main ? make_env(r->main, all, pool) : NULL;

@@ -16,6 +16,11 @@
 int fcgi_untouched_start(apr_pool_t *pconf, apr_pool_t *plog,
                          apr_pool_t *ptemp);
 
+/* A check_config hook: where the configuration lets nobody but the
+ * administrator have a part in requests, nothing is kept. */
+int fcgi_untouched_prepare(apr_pool_t *pconf, apr_pool_t *plog,
+                           apr_pool_t *ptemp, server_rec *s);
+
 /* A post_read_request hook, after all others: keeps header fields and
  * variables, as long as no .htaccess file was read. */
 int fcgi_untouched_save(request_rec *r);

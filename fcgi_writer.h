@@ -14,11 +14,18 @@
 #include <apr_network_io.h>
 
 typedef struct fcgi_writer {
+    apr_pool_t *pool;
+    apr_bucket_alloc_t *list;
     uint16_t request_id;    /* of the records */
-    apr_bucket_brigade *bb; /* records, in order, not written yet */
-    apr_size_t len;         /* bytes in bb */
+    const uint8_t *piece;   /* all records not written yet, in one piece, */
+    apr_size_t piece_len;   /* if this is not 0 */
+    uint8_t *behind;        /* room for a header behind it; else NULL */
+    apr_bucket_brigade *bb; /* if it is: they, in order; NULL: none so far */
+    apr_size_t len;         /* bytes not written yet */
     apr_off_t sent;         /* bytes written */
-    int ended;              /* the record that ends STDIN is in bb, or sent */
+    int ended;              /* the record that ends STDIN is among these */
+    int sends_files;        /* what is in a file that allows it goes to the
+                             * socket from there, without being read */
 } fcgi_writer;
 
 /* Prepares a writer that lives in pool. */
@@ -31,16 +38,17 @@ void fcgi_writer_restart(fcgi_writer *writer);
 /*
  * Adds BEGIN_REQUEST with those flags (5.1) for a Responder, and len bytes of
  * name-value pairs, left where they are, as a whole PARAMS stream, in as many
- * records as it takes (3.3, 5.2). All records until the next restart have
- * request_id.
+ * records as it takes (3.3, 5.2). The room around them (FCGI_ROOM_) is the
+ * writer's. All records until the next restart have request_id.
  */
 void fcgi_writer_begin(fcgi_writer *writer, uint16_t request_id, uint8_t flags,
-                       const char *params, apr_size_t len);
+                       char *params, apr_size_t len);
 
 /*
  * Moves the data of body into as few STDIN records (5.3) as it takes; body is
  * empty afterwards. Adds to *len how many bytes that were. Errors of reading
- * a bucket: then body is left.
+ * a bucket: then body is left. With sends_files buckets of a file that has
+ * APR_FOPEN_SENDFILE_ENABLED stay as they are.
  */
 apr_status_t fcgi_writer_stdin(fcgi_writer *writer, apr_bucket_brigade *body,
                                apr_off_t *len);
@@ -52,9 +60,10 @@ void fcgi_writer_end(fcgi_writer *writer);
 int fcgi_writer_is_empty(const fcgi_writer *writer);
 
 /*
- * One gathered write to a non-blocking socket. APR_SUCCESS: *full says
- * whether the socket took less than it was offered. Else APR_EAGAIN, or why
- * the socket takes nothing any more.
+ * Writes to a non-blocking socket what is in memory, gathered, and what is in
+ * files, until the socket is full. APR_SUCCESS: something was written, and
+ * *full says whether the socket took less than it was offered. Else
+ * APR_EAGAIN, or why the socket takes nothing any more.
  */
 apr_status_t fcgi_writer_send(fcgi_writer *writer, apr_socket_t *socket,
                               int *full);
