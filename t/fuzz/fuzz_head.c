@@ -1,18 +1,12 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fuzz_head.c - libFuzzer's and AFL++'s way into fcgi_head_add().
+ * fuzz_head.c - what fcgi_head_add() makes of any bytes.
  *
  * The first four bytes of an input choose the bound and the cuts, the rest is
  * what a hostile application says. It is read once whole and once in slices,
  * each in a block of its own size so that an over-read is seen; both must
- * tell the same. Knows nothing but fcgi_head.h. Run it:
- *
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined -I. \
- *       $(apr-1-config --cppflags --includes) -I"$(apxs -q INCLUDEDIR)" \
- *       -Wl,--wrap=apr_palloc t/fuzz/fuzz_head.c fcgi_head.c \
- *       $(apr-1-config --link-ld) -o fuzz_head
- *   mkdir corpus; ./fuzz_head corpus
+ * tell the same. Knows nothing but fcgi_head.h; t/fuzz/run builds and runs it.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -31,11 +31,12 @@ my @FLAGS = ('-std=c99', '-Wall', '-Wextra', '-Werror', '-g',
 #   apr      1: with APR and APR-util     httpd    1: with httpd's headers, too
 #   timeout  seconds the program may run; 120
 #   sanitize 'thread' for ThreadSanitizer, instead of ASan and UBSan
-# The caller says done_testing().
+# The caller says done_testing(). With COVERAGE, a folder, programs count what
+# they run, in place of the sanitizers, and stay there for t/coverage.
 sub run {
     my (%with) = @_;
     my $dir = File::Temp->newdir('ctest-XXXXXX', TMPDIR => 1);
-    my $program = "$dir/program";
+    my $program = program_in($dir, %with);
 
     my @command = compiler_command($program, %with);
     my ($status, $output) = capture($with{timeout}, @command);
@@ -50,6 +51,24 @@ sub run {
         or diag($output);
 }
 
+# Where a program is put: in dir, or where t/coverage looks for it.
+sub program_in {
+    my ($dir, %with) = @_;
+    my ($name) = $with{sources}[0] =~ m{([^/]+)\.c$};
+
+    return $ENV{COVERAGE} ? "$ENV{COVERAGE}/programs/$name" : "$dir/program";
+}
+
+# What watches over a program.
+sub watching_flags {
+    my (%with) = @_;
+
+    return $ENV{COVERAGE} ? qw(-fprofile-instr-generate -fcoverage-mapping
+                                 -mllvm -runtime-counter-relocation)
+                          : '-fsanitize='
+                            . ($with{sanitize} || 'address,undefined');
+}
+
 sub compiler_command {
     my ($program, %with) = @_;
     my @include = ('.', @{ $with{include} || [] });
@@ -57,8 +76,7 @@ sub compiler_command {
 
     push @system, '-isystem', words('apxs', '-q', 'INCLUDEDIR')
         if $with{httpd};
-    return ($ENV{CC} || 'gcc', @FLAGS,
-            '-fsanitize=' . ($with{sanitize} || 'address,undefined'),
+    return ($ENV{CC} || 'gcc', @FLAGS, watching_flags(%with),
             (map { "-I$TOP/$_" } @include), @system,
             @{ $with{flags} || [] }, '-o', $program,
             (map { "$TOP/$_" } @{ $with{sources} }), '-lcmocka',

@@ -24,6 +24,7 @@
 #
 # FcgiApp->start($handler, options):
 #     transport => 'unix' or 'tcp'   default: environment TRANSPORT, or unix
+#     host      => '127.0.0.2'       of TCP, 127.0.0.1
 #     socket    => path              of the unix socket, else a private one
 #     backlog   => count             of listen(), 128
 #     workers   => count             processes that accept, 1; with 0 nobody
@@ -69,8 +70,6 @@ use Exporter qw(import);
 use Fcntl qw(:flock O_WRONLY O_APPEND O_CREAT);
 use FcgiWire;
 use IO::Select;
-use IO::Socket::INET;
-use IO::Socket::UNIX;
 use POSIX ();
 use Private;
 use Storable ();
@@ -87,7 +86,7 @@ sub start {
         transport => $ENV{TRANSPORT} || 'unix', backlog => 128, workers => 1,
         %opt, code => $handler, pids => [], reports => [], read_to => 0);
     if ($self->{transport} eq 'tcp') {
-        $self->{port} = Private::reserve_port();
+        $self->{port} = Private::reserve_port($self->{host});
     }
     else {
         $self->{socket} //= "$self->{dir}/app.sock";
@@ -110,19 +109,9 @@ sub launch {
 
 sub listener {
     my ($self) = @_;
-    my $socket;
-    if ($self->{transport} eq 'tcp') {
-        $socket = IO::Socket::INET->new(
-            LocalAddr => '127.0.0.1', LocalPort => $self->{port}->sockport,
-            Listen => $self->{backlog}, ReuseAddr => 1);
-    }
-    else {
-        unlink $self->{socket};
-        $socket = IO::Socket::UNIX->new(
-            Local => $self->{socket}, Listen => $self->{backlog});
-        chmod 0777, $self->{socket};
-    }
-    die 'cannot listen on ' . $self->address . ": $!" if !$socket;
+    my $socket = Private::listen_at(
+        $self->{transport} eq 'tcp' ? $self->{port} : $self->{socket},
+        $self->{backlog});
     $socket->blocking(0);
     return $socket;
 }
@@ -130,7 +119,8 @@ sub listener {
 sub address {
     my ($self) = @_;
     return $self->{transport} eq 'tcp'
-        ? '127.0.0.1:' . $self->{port}->sockport : "$self->{socket}";
+        ? $self->{port}->sockhost . ':' . $self->{port}->sockport
+        : "$self->{socket}";
 }
 
 # A worker: accepts until it is killed or the test is gone.

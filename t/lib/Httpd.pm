@@ -20,22 +20,38 @@
 # and what vars defines.
 #     config       at server level, after everything else
 #     extra_vhosts after config
-#     modules      names as in mod_NAME.so, besides the usual ones
+#     modules      names as in mod_NAME.so, besides the usual ones;
+#                  proxy_fastcgi is the one in proxy/ here
 #     module       0: without the module under test
 #     files        { path below DocumentRoot => text or [text, mode] }
 #     vars         { NAME => what @NAME@ stands for }
 #     env          { name => value } of the httpd process
 #     mpm          lines that replace the numbers of processes and threads;
-#                  Httpd::several($threads) gives some
+#                  Httpd::single($threads) and several($threads) give some
 #     log_level    'info'
+#     override     'All', what .htaccess files may say in DocumentRoot
 #     access_format  LogFormat of the access log
 #     tls          1: a virtual host with a certificate on tls_port, with the
 #                  lines of tls_config in it; rewrite rules are not inherited
 #     http2        1: HTTP/2 on both ports, h2c with prior knowledge
-# Environment: MPM (event, worker or prefork); MODULE_SO, the module's file;
-# HTTPD, the program; HTTPD_PRELOAD, LD_PRELOAD for httpd alone.
+# Environment: MPM (event, worker or prefork); PARK, a time for FcgiPark, 0 to
+# park each request that waits, or Off; MODULE_SO, the module's file;
+# HTTPD, the program; HTTPD_MODULES, the folder with its modules;
+# HTTPD_PRELOAD, LD_PRELOAD for httpd alone.
+#
+# Httpd::is_at_least('2.4.59') is true of this httpd and later ones.
+# Httpd::has_module('brotli') is true if this httpd has that one; they lie in
+# Httpd::module_dir().
+# Httpd::h2_shows_cuts() is true if an answer over HTTP/2 that is cut looks so
+# where its length was not said before.
+# Httpd::accepts_again() is true if this httpd, once all its threads were busy,
+# accepts connections as soon as one is idle.
+# Httpd::can_park() is true if requests can wait without a thread here.
 #
 # Httpd->start dies with the error log when the server does not come up.
+# Httpd->start_under([command], same options) has a program like valgrind run
+# it, as one process (-X); it says nothing in its log, but is up when it
+# answers. The command may use @ROOT@.
 # Httpd->configtest(same options, or the config alone) gives (exit status,
 # output) of "httpd -t".
 #     port, tls_port, root, docroot, pid
@@ -63,17 +79,19 @@ use File::Basename qw(dirname);
 use IO::Socket::INET;
 use Private;
 use Test::More ();
+use version ();
 
 our @ISA = qw(Private::Server);
 
 my $PROGRAM = $ENV{HTTPD} || '/usr/sbin/apache2';
-my $MODULE_DIR = '/usr/lib/apache2/modules';
+my $MODULE_DIR = $ENV{HTTPD_MODULES} || '/usr/lib/apache2/modules';
 my $TOP = abs_path(dirname(__FILE__) . '/../..');
 my @USUAL = qw(authz_core authz_host unixd mime dir alias log_config setenvif
                env);
 my $STARTED = qr/resuming normal operations/;
-my $CRASHED = qr/exit\ signal | AddressSanitizer | LeakSanitizer
-                 | ThreadSanitizer | :\ runtime\ error:/x;
+my $SANITIZER = qr/AddressSanitizer | LeakSanitizer | ThreadSanitizer
+                   | :\ runtime\ error:/x;
+my $CRASHED = qr/exit\ signal | $SANITIZER/x;
 
 # One process serves, with room for those that end gracefully beside it.
 my $THREADS = <<'EOC';
@@ -104,6 +122,21 @@ sub start {
     return $self;
 }
 
+sub start_under {
+    my ($class, $command, %opt) = @_;
+    my $self = $class->prepare(%opt);
+    $self->{pid} = Private::spawn(
+        exec => [(map { $self->substitute($_) } @$command),
+                 $PROGRAM, '-X', '-f', "$self->{dir}/httpd.conf"],
+        log => "$self->{dir}/output", env => $self->environment);
+    Private::wait_until(60, sub {
+        !Private::alive($self->{pid}) || $self->answers;
+    });
+    Private::alive($self->{pid}) && $self->answers
+        or die "httpd did not start\n" . $self->words;
+    return $self;
+}
+
 sub configtest {
     my ($class, @opt) = @_;
     unshift @opt, 'config' if @opt == 1;
@@ -119,7 +152,8 @@ sub prepare {
     my ($class, %opt) = @_;
     my $self = $class->new('httpd',
         config => '', extra_vhosts => '', tls_config => '', modules => [],
-        module => 1, log_level => 'info', files => {}, vars => {}, env => {},
+        module => 1, log_level => 'info', override => 'All', files => {},
+        vars => {}, env => {},
         access_format => '%h \"%r\" %>s %B %X %D %L', %opt);
     $self->{ports} = { map { $_ => Private::reserve_port() }
                        'PORT', $self->{tls} ? 'TLS_PORT' : () };
@@ -142,6 +176,7 @@ sub environment {
         PATH => '/usr/local/bin:/usr/bin:/bin',
         TMPDIR => "$self->{dir}/tmp",
         $ENV{HTTPD_PRELOAD} ? (LD_PRELOAD => $ENV{HTTPD_PRELOAD}) : (),
+        (map { $_ => $ENV{$_} } grep { $ENV{$_} } 'LLVM_PROFILE_FILE'),
         %{ $self->{env} },
     };
 }
@@ -160,7 +195,7 @@ sub substitute {
 sub configuration {
     my ($self) = @_;
     return join "\n", $self->basics, $self->load_modules, $self->process,
-        $self->documents, $self->protocols, $self->{config},
+        $self->documents, $self->protocols, $self->park, $self->{config},
         $self->{tls} ? $self->tls_vhost : (), $self->{extra_vhosts}, '';
 }
 
@@ -178,7 +213,7 @@ ErrorLogFormat "[%{u}t] [%-m:%l] [pid %P] [%L] %E: %M"
 LogLevel $self->{log_level}
 Timeout 30
 KeepAliveTimeout 10
-GracefulShutdownTimeout 5
+GracefulShutdownTimeout 60
 AcceptFilter http none
 AcceptFilter https none
 EOC
@@ -190,7 +225,9 @@ sub load_modules {
     my @names = grep { !$seen{$_}++ } 'mpm_' . mpm(), @USUAL,
         $self->{tls} ? qw(socache_shmcb ssl) : (),
         $self->{http2} ? 'http2' : (), @{ $self->{modules} };
-    my @lines = map { load_line($_, "$MODULE_DIR/mod_$_.so") }
+    my @lines = map { load_line($_, $_ eq 'proxy_fastcgi'
+                                ? proxy_module_file()
+                                : "$MODULE_DIR/mod_$_.so") }
         grep { -e "$MODULE_DIR/mod_$_.so" || !built_in($_) } @names;
     push @lines, load_line('fastcgi_handler', module_file())
         if $self->{module};
@@ -209,6 +246,22 @@ sub module_file {
     return $file ? abs_path($file) : die "build the module first\n";
 }
 
+# The second module lies beside the first, in a folder of its own.
+sub proxy_module_file {
+    my $dir = $ENV{MODULE_SO} ? dirname(abs_path($ENV{MODULE_SO})) : $TOP;
+    $dir = $TOP if !-d "$dir/proxy";
+    my ($file) = grep { -e } map { "$dir/proxy/${_}mod_proxy_fastcgi.so" }
+        '', '.libs/';
+    return $file ? abs_path($file) : die "build mod_proxy_fastcgi first\n";
+}
+
+sub module_dir { return $MODULE_DIR }
+
+sub has_module {
+    my ($name) = @_;
+    return -e "$MODULE_DIR/mod_$name.so" || built_in($name);
+}
+
 my $built_in;
 
 sub built_in {
@@ -218,6 +271,39 @@ sub built_in {
 }
 
 sub mpm { return $ENV{MPM} || 'event' }
+
+my $version;
+
+sub is_at_least {
+    my ($wanted) = @_;
+    ($version) = (Private::run($PROGRAM, '-v'))[1] =~ m{Apache/([\d.]+)}
+        if !defined $version;
+    return version->parse("v$version") >= version->parse("v$wanted");
+}
+
+# mod_http2 before 2.0 ends it as a whole one.
+sub h2_shows_cuts { return is_at_least('2.4.55') }
+
+# The event MPM may wait for something else to happen before.
+sub accepts_again { return mpm() ne 'event' || is_at_least('2.4.54') }
+
+# True if this httpd can be asked to wait for a request.
+sub can_park { return mpm() eq 'event' && is_at_least('2.4.63') }
+
+# For the option mpm, not on prefork: one child of so many threads, and never
+# another.
+sub single {
+    my ($threads) = @_;
+    return <<"EOC";
+StartServers 1
+ServerLimit 1
+ThreadLimit $threads
+ThreadsPerChild $threads
+MinSpareThreads 1
+MaxSpareThreads $threads
+MaxRequestWorkers $threads
+EOC
+}
 
 # For the option mpm: several children of so many threads each, and room for
 # those that end.
@@ -262,11 +348,17 @@ DocumentRoot \@DOCROOT\@
   Require all denied
 </Directory>
 <Directory \@DOCROOT\@>
-  AllowOverride All
+  AllowOverride $self->{override}
   Options FollowSymLinks
   Require all granted
 </Directory>
 EOC
+}
+
+# PARK=0: every request that waits does so without a thread, as far as it can.
+sub park {
+    my ($self) = @_;
+    return defined $ENV{PARK} && $self->{module} ? "FcgiPark $ENV{PARK}" : ();
 }
 
 sub protocols {
@@ -312,8 +404,13 @@ sub wait_until_up {
         !Private::alive($self->{pid}) || $self->starts > $times;
     });
     return Private::alive($self->{pid}) && $self->starts > $times
-        && IO::Socket::INET->new(
-            PeerAddr => '127.0.0.1', PeerPort => $self->port, Timeout => 5);
+        && $self->answers;
+}
+
+sub answers {
+    my ($self) = @_;
+    return IO::Socket::INET->new(
+        PeerAddr => '127.0.0.1', PeerPort => $self->port, Timeout => 5);
 }
 
 sub starts {
@@ -387,16 +484,26 @@ sub graceful {
     return;
 }
 
-sub healthy { return $_[0]->words !~ $CRASHED }
+# What is said after a TERM is no word of the module, unless a sanitizer's.
+sub healthy {
+    my ($self) = @_;
+    my $log = $self->error_log;
+    my $after = substr $log, $self->{told_to_end} // length $log, length $log,
+        '';
+    my $before = Private::slurp("$self->{dir}/output") . $log;
+    return $before !~ $CRASHED && $after !~ $SANITIZER;
+}
 
 # On TERM the event MPM closes sockets under its own threads, and one child in
-# a hundred crashes over it, with any module or none. A graceful stop does not.
+# a hundred crashes over it, with any module or none. A graceful stop does not;
+# where that takes too long, as on a busy machine, what follows does not count.
 sub stop_gracefully {
     my ($self) = @_;
     my $pid = $self->{pid};
     if ($pid) {
         kill 'WINCH', $pid;
-        Private::wait_until(5, sub { !Private::alive($pid) });
+        Private::wait_until(5, sub { !Private::alive($pid) })
+            or $self->{told_to_end} = length $self->error_log;
     }
     $self->stop;
     return;

@@ -8,11 +8,13 @@
 #
 # Options: children (2), backlog, transport ('unix' or 'tcp'; default as in
 # FcgiApp.pm), ini => { name => value } for PHP, pool => further lines of the
-# pool's configuration, global => of the [global] part.
+# pool's configuration, global => of the [global] part, machine => a Machine
+# on which it runs, at port 9000.
 #     address, handler   as in FcgiApp.pm
 #     status             FPM's status page as a hash
 #     log                the error log so far
 #     reload             SIGUSR2, and waits for the new processes
+#     pause, resume      stops and continues all its processes
 #     stop
 #     kill               ends all its processes with SIGKILL
 #     restart            starts it again on the same address, after either
@@ -34,7 +36,8 @@ sub start {
     my $self = $class->new('php',
         transport => $ENV{TRANSPORT} || 'unix', children => 2, backlog => 128,
         ini => {}, pool => '', global => '', %opt);
-    $self->{port} = Private::reserve_port() if $self->{transport} eq 'tcp';
+    $self->{port} = Private::reserve_port()
+        if $self->{transport} eq 'tcp' && !$self->{machine};
     Private::spew("$self->{dir}/fpm.conf", $self->configuration);
     $self->restart;
     return $self;
@@ -44,13 +47,17 @@ sub restart {
     my ($self) = @_;
     my $times = $self->starts;
     $self->{pid} = Private::spawn(
-        exec => [program(), '-n', '--nodaemonize', '--fpm-config',
+        exec => [$self->{machine} ? $self->{machine}->under : (),
+                 program(), '-n', '--nodaemonize', '--fpm-config',
                  "$self->{dir}/fpm.conf"],
         log => "$self->{dir}/output");
     $self->wait_until_up($times)
         or die "php-fpm did not start\n" . $self->words;
     return;
 }
+
+sub pause  { return CORE::kill('STOP', -$_[0]{pid}) }
+sub resume { return CORE::kill('CONT', -$_[0]{pid}) }
 
 sub kill {
     my ($self) = @_;
@@ -84,6 +91,7 @@ EOC
 
 sub address {
     my ($self) = @_;
+    return $self->{machine}->address . ':9000' if $self->{machine};
     return $self->{port} ? '127.0.0.1:' . $self->{port}->sockport
         : "$self->{dir}/php.sock";
 }

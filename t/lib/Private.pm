@@ -7,7 +7,8 @@
 # of this file; a test needs only wait_until() from here.
 #
 #     my $dir  = Private::temp_dir('php');       # removed with the object
-#     my $hold = Private::reserve_port();        # $hold->sockport is ours
+#     my $hold = Private::reserve_port();        # $hold->sockport is ours, of
+#                                                # 127.0.0.1 or the host named
 #     my $pid  = Private::spawn(log => "$dir/log", exec => [@command]);
 #     Private::wait_until(5, sub { -e "$dir/pid" }) or die;
 #     Private::end($pid);                        # TERM, later KILL
@@ -19,6 +20,7 @@ use File::Basename qw(dirname);
 use File::Path qw(make_path);
 use File::Temp ();
 use IO::Socket::INET;
+use IO::Socket::UNIX;
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(sleep time);
 
@@ -44,9 +46,26 @@ sub temp_dir {
 # port to nobody who asks for any port, connections to it are refused, and a
 # server which binds with SO_REUSEADDR, as all do, can still listen on it.
 sub reserve_port {
+    my ($host) = @_;
     return IO::Socket::INET->new(
-        LocalAddr => '127.0.0.1', LocalPort => 0, Proto => 'tcp',
+        LocalAddr => $host // '127.0.0.1', LocalPort => 0, Proto => 'tcp',
         ReuseAddr => 1) || die "no free port: $!";
+}
+
+# Listens at a port that was reserved, or at a path, in place of what is there.
+sub listen_at {
+    my ($where, $backlog) = @_;
+    if (ref $where) {
+        return IO::Socket::INET->new(
+            LocalAddr => $where->sockhost, LocalPort => $where->sockport,
+            Listen => $backlog, ReuseAddr => 1)
+            || die 'cannot listen on port ' . $where->sockport . ": $!";
+    }
+    unlink $where;
+    my $socket = IO::Socket::UNIX->new(Local => $where, Listen => $backlog)
+        || die "cannot listen on $where: $!";
+    chmod 0777, $where;
+    return $socket;
 }
 
 # The first true value of $code, or its last, false one after $seconds.

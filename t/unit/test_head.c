@@ -738,12 +738,44 @@ static void names_of_single_fields_are_told_from_others(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(singles); i++) {
-        assert_true(fcgi_head_is_single(singles[i]));
+        assert_true(fcgi_head_is_single(fcgi_head_field(singles[i])));
     }
-    assert_true(fcgi_head_is_single("content-RANGE"));
-    assert_true(fcgi_head_is_single("etag"));
+    assert_int_equal(fcgi_head_field("content-RANGE"), FCGI_FIELD_SINGLE);
+    assert_int_equal(fcgi_head_field("etag"), FCGI_FIELD_SINGLE);
     for (size_t i = 0; i < COUNT(others); i++) {
-        assert_false(fcgi_head_is_single(others[i]));
+        assert_false(fcgi_head_is_single(fcgi_head_field(others[i])));
+    }
+}
+
+static void names_of_fields_are_known_in_any_case(void **state)
+{
+    static const struct {
+        const char *name;
+        fcgi_field field;
+    } names[] = {
+        { "Status", FCGI_FIELD_STATUS },
+        { "CONTENT-LENGTH", FCGI_FIELD_LENGTH },
+        { "Content-type", FCGI_FIELD_TYPE },
+        { "last-modified", FCGI_FIELD_MODIFIED },
+        { "Location", FCGI_FIELD_SINGLE },
+        { "vary", FCGI_FIELD_VARY },
+        { "connection", FCGI_FIELD_CONNECTION },
+        { "keep-alive", FCGI_FIELD_HOP },
+        { "Proxy-Connection", FCGI_FIELD_HOP },
+        { "te", FCGI_FIELD_HOP },
+        { "Trailer", FCGI_FIELD_HOP },
+        { "UPGRADE", FCGI_FIELD_HOP },
+        { "transfer-encoding", FCGI_FIELD_HOP },
+        { "", FCGI_FIELD_OTHER },
+        { "Link", FCGI_FIELD_OTHER },
+        { "Keep_Alive", FCGI_FIELD_OTHER },
+        { "Content-Digest", FCGI_FIELD_OTHER },
+        { "Content-Security-Policy", FCGI_FIELD_OTHER },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(names); i++) {
+        assert_int_equal(fcgi_head_field(names[i].name), names[i].field);
     }
 }
 
@@ -1211,6 +1243,7 @@ int main(void)
         cmocka_unit_test(single_fields_are_known_in_any_case),
         cmocka_unit_test(other_fields_stay_in_order),
         cmocka_unit_test(names_of_single_fields_are_told_from_others),
+        cmocka_unit_test(names_of_fields_are_known_in_any_case),
         cmocka_unit_test(a_block_may_have_max_bytes_and_not_one_more),
         cmocka_unit_test(a_small_bound_is_kept_to_the_byte),
         cmocka_unit_test(

@@ -41,6 +41,7 @@
 
 typedef enum {
     ENTER,
+    ENTER_ALL,
     WAIT,
     LEAVE,
     FREE,
@@ -54,7 +55,9 @@ typedef enum {
     SWEEP,
     FAILED,
     LOCK,
-    HEAR
+    HEAR,
+    TELL,
+    ATTEND
 } verb;
 
 struct order {
@@ -62,11 +65,14 @@ struct order {
     apr_uint32_t slot;
     apr_interval_time_t tick;
     void *conn;
+    unsigned int kill_at; /* step of fcgi_slots.c in which it is killed; 0:
+                           * none */
 };
 
 struct answer {
     int value;
-    apr_uint32_t number; /* ENTER: the slot; FAILED: how many others */
+    apr_uint32_t number; /* ENTER: the slot; ENTER_ALL: how many; FAILED: how
+                          * many others */
     void *conn;
 };
 
@@ -86,20 +92,122 @@ struct fixture {
 
 /* ---- a child ---- */
 
+/* Those of this child that wait, by their slots. */
+static fcgi_waiting *waiting_in[FCGI_LINE_MAX + 1];
+
+static unsigned int steps, kill_at;
+
+void count_step(void);
+
+void count_step(void)
+{
+    if (++steps == kill_at) {
+        kill(getpid(), SIGKILL);
+    }
+}
+
+static fcgi_line_state enter(fcgi_line *line, apr_uint32_t *slot)
+{
+    fcgi_waiting *waiting = malloc(sizeof(*waiting));
+    fcgi_line_state state;
+
+    fcgi_bell_init(&waiting->bell);
+    state = fcgi_line_enter(line, waiting);
+
+    *slot = 0;
+    if (state == FCGI_LINE_WAITING) {
+        *slot = waiting->slot;
+        waiting_in[*slot] = waiting;
+    }
+    else {
+        free(waiting);
+    }
+    return state;
+}
+
+/* Has left the slot if that is so; is to be told of no grant any more. */
+static int out_of(apr_uint32_t slot, int has_left)
+{
+    if (has_left) {
+        free(waiting_in[slot]);
+        waiting_in[slot] = NULL;
+    }
+    return has_left;
+}
+
+static void post(void *semaphore)
+{
+    sem_post(semaphore);
+}
+
+/* Looks when the bell rings, and only then, after tick at the latest; rings by
+ * itself what others have granted, as fcgi_notice.c does. */
+static fcgi_line_state wait_for_bell(fcgi_line *line, fcgi_waiting *waiting,
+                                     apr_interval_time_t tick, void **conn)
+{
+    fcgi_instant now = fcgi_clock_now(), until = now + tick;
+    fcgi_line_state state = FCGI_LINE_WAITING;
+    sem_t turn;
+
+    sem_init(&turn, 0, 0);
+    fcgi_bell_hang(&waiting->bell, post, &turn);
+    while (state == FCGI_LINE_WAITING && now < until) {
+        if (sem_trywait(&turn) == 0) {
+            state = fcgi_line_look(line, waiting, conn);
+        }
+        else if (fcgi_stats_wait_for_notice(until - now)) {
+            fcgi_line_tell();
+        }
+        now = fcgi_clock_now();
+    }
+    fcgi_bell_take_down(&waiting->bell);
+    sem_destroy(&turn);
+    return state;
+}
+
+static fcgi_line_state wait_for_turn(fcgi_line *line,
+                                     const struct order *order, void **conn)
+{
+    fcgi_waiting *waiting = waiting_in[order->slot];
+    fcgi_line_state state;
+
+    if (order->tick) {
+        state = wait_for_bell(line, waiting, order->tick, conn);
+    }
+    else {
+        fcgi_line_attend();
+        state = fcgi_line_look(line, waiting, conn);
+    }
+    out_of(order->slot, state == FCGI_LINE_PERMIT);
+    return state;
+}
+
 static struct answer follow(fcgi_line *line, const struct order *order)
 {
     struct answer answer = { 0, order->slot, NULL };
 
+    steps = 0;
+    kill_at = order->kill_at;
     switch (order->verb) {
     case ENTER:
-        answer.value = (int)fcgi_line_enter(line, &answer.number);
+        answer.value = (int)enter(line, &answer.number);
+        break;
+    case ENTER_ALL:
+        answer.number = 0;
+        do {
+            apr_uint32_t slot;
+
+            answer.value = (int)enter(line, &slot);
+            answer.number += answer.value == FCGI_LINE_WAITING;
+        } while (answer.value == FCGI_LINE_WAITING);
         break;
     case WAIT:
-        answer.value =
-            (int)fcgi_line_wait(line, order->slot, order->tick, &answer.conn);
+        answer.value = (int)wait_for_turn(line, order, &answer.conn);
         break;
     case LEAVE:
-        answer.value = (int)fcgi_line_leave(line, order->slot, &answer.conn);
+        answer.value =
+            (int)fcgi_line_leave(line, waiting_in[order->slot], &answer.conn);
+        out_of(order->slot, 1);
         break;
     case FREE:
         fcgi_line_free(line);
@@ -126,19 +234,25 @@ static struct answer follow(fcgi_line *line, const struct order *order)
         answer.value = fcgi_line_is_pressed(line);
         break;
     case SWEEP:
-        fcgi_stats_lock();
+        fcgi_stats_lock(line->account);
         line->account->swept_at = 0;
         answer.value = fcgi_stats_sweep(line->account);
-        fcgi_stats_unlock();
+        fcgi_stats_unlock(line->account);
         break;
     case FAILED:
         answer.value = fcgi_stats_failed(line->account, &answer.number);
         break;
     case LOCK: /* and keeps it */
-        fcgi_stats_lock();
+        fcgi_stats_lock(line->account);
         break;
     case HEAR:
-        fcgi_stats_wait_for_notice();
+        fcgi_stats_wait_for_notice(-1);
+        break;
+    case TELL:
+        answer.value = fcgi_line_tell();
+        break;
+    case ATTEND:
+        answer.value = fcgi_line_attend();
         break;
     }
     return answer;
@@ -147,11 +261,10 @@ static struct answer follow(fcgi_line *line, const struct order *order)
 /* The whole life of a child; it says first how joining went. */
 static void act(struct fixture *f, int fd)
 {
-    fcgi_line line = { f->limits, f->account, NULL };
+    fcgi_line line = { .limits = f->limits, .account = f->account };
     struct answer answer = { 0, 0, NULL };
     struct order order;
 
-    line.handed = calloc(FCGI_LINE_MAX, sizeof(*line.handed));
     answer.value = (int)fcgi_stats_join();
     answer.number = answer.value == APR_SUCCESS ? fcgi_stats_me() : 0;
     while (write(fd, &answer, sizeof(answer)) == sizeof(answer)
@@ -256,27 +369,27 @@ static void limit(struct fixture *f, apr_uint32_t max, apr_uint32_t queue,
 /* The next look for dead children is due now. */
 static void let_sweep(struct fixture *f)
 {
-    fcgi_stats_lock();
+    fcgi_stats_lock(f->account);
     f->account->swept_at = 0;
-    fcgi_stats_unlock();
+    fcgi_stats_unlock(f->account);
 }
 
 /* Nobody looks for dead children now. */
 static void let_not_sweep(struct fixture *f)
 {
-    fcgi_stats_lock();
+    fcgi_stats_lock(f->account);
     f->account->swept_at = (apr_uint64_t)fcgi_clock_now();
-    fcgi_stats_unlock();
+    fcgi_stats_unlock(f->account);
 }
 
 static int sweep(struct fixture *f)
 {
     int found;
 
-    fcgi_stats_lock();
+    fcgi_stats_lock(f->account);
     f->account->swept_at = 0;
     found = fcgi_stats_sweep(f->account);
-    fcgi_stats_unlock();
+    fcgi_stats_unlock(f->account);
     return found;
 }
 
@@ -285,11 +398,11 @@ static int count_standing(struct fixture *f)
     apr_uint32_t i;
     int count = 0;
 
-    fcgi_stats_lock();
-    for (i = 0; i < FCGI_LINE_MAX; i++) {
-        count += f->account->line[i].child != 0;
+    fcgi_stats_lock(f->account);
+    for (i = 1; i <= f->account->line->used; i++) {
+        count += f->account->line->slot[i].child != 0;
     }
-    fcgi_stats_unlock();
+    fcgi_stats_unlock(f->account);
     return count;
 }
 
@@ -305,8 +418,22 @@ static void assert_shares(struct fixture *f, apr_uint32_t in_use,
 
 static void assert_clean(struct fixture *f)
 {
+    fcgi_slots *slots = f->account->line;
+    int i;
+
     assert_shares(f, 0, 0, 0);
+    if (!slots) {
+        return;
+    }
     assert_int_equal(count_standing(f), 0);
+    assert_int_equal(slots->dirty, 0);
+    assert_int_equal(slots->waiting, 0);
+    assert_int_equal(slots->granted, 0);
+    assert_int_equal(slots->line.first, 0);
+    for (i = 0; i < CHILDREN; i++) {
+        assert_int_equal(slots->stands[i].count, 0);
+        assert_int_equal(slots->stands[i].granted.first, 0);
+    }
 }
 
 static void assert_permitted(struct actor *actor)
@@ -353,13 +480,13 @@ static int hand_on(struct actor *actor, void *conn)
 }
 
 static apr_status_t make_stats(struct fixture *f, fcgi_stats *stats,
-                               apr_lockmech_e mechanism)
+                               apr_lockmech_e mechanism, apr_uint32_t children)
 {
     apr_global_mutex_t *lock;
     apr_status_t rv = apr_global_mutex_create(&lock, NULL, mechanism, f->pool);
 
     return rv == APR_SUCCESS
-               ? fcgi_stats_create(stats, f->pool, lock, CHILDREN)
+               ? fcgi_stats_create(stats, f->pool, lock, children)
                : rv;
 }
 
@@ -369,12 +496,24 @@ static int setup(void **state)
 
     *state = f;
     if (!f || apr_pool_create(&f->pool, NULL) != APR_SUCCESS
-        || make_stats(f, &f->stats, APR_LOCK_DEFAULT) != APR_SUCCESS) {
+        || make_stats(f, &f->stats, APR_LOCK_DEFAULT, CHILDREN)
+               != APR_SUCCESS) {
         return -1;
     }
     f->account = fcgi_stats_open_configured("fcgi:/run/app");
     limit(f, 1, 10, 0);
-    return f->account ? 0 : -1;
+    return f->account && fcgi_stats_open_line(f->account) ? 0 : -1;
+}
+
+/* As where the system has no locks for accounts. */
+static int setup_with_one_lock(void **state)
+{
+    int failed = setup(state);
+
+    if (!failed) {
+        ((struct fixture *)*state)->account->has_own_lock = 0;
+    }
+    return failed;
 }
 
 static int teardown(void **state)
@@ -564,19 +703,22 @@ static void a_full_line_takes_nobody(void **state)
 static void the_line_ends_where_its_memory_does(void **state)
 {
     struct fixture *f = *state;
+    struct answer all;
     struct actor *a;
-    int i;
 
     limit(f, 1, 100 * FCGI_LINE_MAX, 0);
     a = start(f);
     assert_permitted(a);
-    for (i = 0; i < FCGI_LINE_MAX; i++) {
-        line_up(a);
-    }
-    assert_int_equal(tell(a, ENTER), FCGI_LINE_FULL);
+    all = ask(a, (struct order){ .verb = ENTER_ALL });
+    assert_int_equal(all.value, FCGI_LINE_FULL);
+    assert_int_equal(all.number, 65535);
+    assert_int_equal(fcgi_line_measure(f->account).waiting, 65535);
     assert_int_equal(leave(a, 700).value, FCGI_LINE_WAITING);
     assert_int_equal(line_up(a), 700);
     assert_int_equal(tell(a, ENTER), FCGI_LINE_FULL);
+    kill_actor(a);
+    sweep(f);
+    assert_clean(f);
 }
 
 static void who_has_left_is_not_called(void **state)
@@ -623,14 +765,14 @@ static void a_grant_wakes_a_waiter_of_another_child(void **state)
 
     assert_permitted(a);
     slot = line_up(b);
-    order(b, (struct order){ WAIT, slot, LONG, NULL });
+    order(b, (struct order){ WAIT, slot, LONG, NULL, 0 });
     tell(a, FREE);
     assert_int_equal(get_answer(b).value, FCGI_LINE_PERMIT);
     tell(b, FREE);
     assert_clean(f);
 }
 
-/* A slot's semaphore starts anew with each that takes it. */
+/* What rang for one rings for no other that takes the same slot. */
 static void a_grant_is_for_one_waiter_only(void **state)
 {
     struct fixture *f = *state;
@@ -644,7 +786,7 @@ static void a_grant_is_for_one_waiter_only(void **state)
     assert_int_equal(leave(b, slot).value, FCGI_LINE_PERMIT);
     assert_int_equal(line_up(b), slot);
     from = fcgi_clock_now();
-    order(b, (struct order){ WAIT, slot, apr_time_from_msec(200), NULL });
+    order(b, (struct order){ WAIT, slot, apr_time_from_msec(200), NULL, 0 });
     assert_int_equal(get_answer(b).value, FCGI_LINE_WAITING);
     assert_true(fcgi_clock_now() - from >= apr_time_from_msec(190));
 }
@@ -674,12 +816,12 @@ static void without_max_anybody_has_a_permit(void **state)
 
 static void without_an_account_nothing_is_counted(void **state)
 {
-    fcgi_line line = { { 1, 1, 1 }, NULL, NULL };
-    apr_uint32_t slot;
+    fcgi_line line = { .limits = { 1, 1, 1 } };
+    fcgi_waiting waiting;
 
     (void)state;
-    assert_int_equal(fcgi_line_enter(&line, &slot), FCGI_LINE_PERMIT);
-    assert_int_equal(fcgi_line_enter(&line, &slot), FCGI_LINE_PERMIT);
+    assert_int_equal(fcgi_line_enter(&line, &waiting), FCGI_LINE_PERMIT);
+    assert_int_equal(fcgi_line_enter(&line, &waiting), FCGI_LINE_PERMIT);
     assert_false(fcgi_line_hand_on(&line, &line));
     assert_false(fcgi_line_keep(&line));
     fcgi_line_press(&line);
@@ -853,7 +995,7 @@ static void an_idle_connection_has_a_permit_until_it_is_dropped(void **state)
     assert_true(tell(a, KEEP));
     slot = line_up(b);
     assert_waiting(b, slot);
-    order(b, (struct order){ WAIT, slot, LONG, NULL });
+    order(b, (struct order){ WAIT, slot, LONG, NULL, 0 });
     tell(a, DROP);
     assert_int_equal(get_answer(b).value, FCGI_LINE_PERMIT);
     assert_shares(f, 1, 0, 0);
@@ -928,6 +1070,67 @@ static void notices_of_before_are_one(void **state)
     get_answer(a);
 }
 
+/* Nobody tells of dead children: so a child with one that waits is to look,
+ * and sleeps otherwise, until one comes. */
+static void a_child_attends_while_any_of_its_own_waits(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a = start(f), *b = start(f);
+    apr_uint32_t first, second;
+
+    assert_false(tell(a, TELL));
+    assert_false(tell(a, ATTEND));
+    assert_permitted(b);
+    first = line_up(a);
+    assert_hears(a);
+    assert_true(tell(a, TELL));
+    assert_true(tell(a, ATTEND));
+    assert_false(tell(b, ATTEND));
+    assert_int_equal(leave(a, first).value, FCGI_LINE_WAITING);
+    second = line_up(a);
+    assert_true(tell(a, ATTEND));
+    assert_int_equal(leave(a, second).value, FCGI_LINE_WAITING);
+    assert_false(tell(a, ATTEND));
+    line_up(a);
+    line_up(a);
+    assert_true(tell(a, TELL)); /* who comes now needs to tell nothing */
+    assert_hears(a);
+    line_up(a);
+    assert_hears_nothing(a);
+    tell(b, FREE);
+    get_answer(a); /* of its grant */
+}
+
+/* ---- bells ---- */
+
+static void count_ring(void *rings)
+{
+    ++*(int *)rings;
+}
+
+static void no_ring_is_lost_and_none_comes_late(void **state)
+{
+    fcgi_bell bell;
+    int rings = 0;
+
+    (void)state;
+    fcgi_bell_init(&bell);
+    fcgi_bell_hang(&bell, count_ring, &rings);
+    assert_int_equal(rings, 0);
+    fcgi_bell_ring(&bell);
+    fcgi_bell_ring(&bell);
+    assert_int_equal(rings, 2);
+    fcgi_bell_take_down(&bell);
+    fcgi_bell_ring(&bell);
+    fcgi_bell_ring(&bell);
+    assert_int_equal(rings, 2);
+    fcgi_bell_hang(&bell, count_ring, &rings);
+    assert_int_equal(rings, 3);
+    fcgi_bell_take_down(&bell);
+    fcgi_bell_hang(&bell, count_ring, &rings);
+    assert_int_equal(rings, 3);
+}
+
 /* ---- killed children ---- */
 
 static void a_killed_childs_permits_are_free(void **state)
@@ -968,8 +1171,8 @@ static void a_killed_childs_permits_come_to_who_waits(void **state)
     first = line_up(b);
     second = line_up(c);
     third = line_up(d);
-    order(b, (struct order){ WAIT, first, LONG, NULL });
-    order(c, (struct order){ WAIT, second, LONG, NULL });
+    order(b, (struct order){ WAIT, first, LONG, NULL, 0 });
+    order(c, (struct order){ WAIT, second, LONG, NULL, 0 });
     kill_actor(a);
     let_sweep(f);
     assert_waiting(d, third);
@@ -987,7 +1190,7 @@ static void who_enters_brings_the_dead_ones_permit_to_who_waits(void **state)
 
     assert_permitted(a);
     slot = line_up(b);
-    order(b, (struct order){ WAIT, slot, LONG, NULL });
+    order(b, (struct order){ WAIT, slot, LONG, NULL, 0 });
     kill_actor(a);
     let_sweep(f);
     line_up(c);
@@ -1014,7 +1217,7 @@ static void a_killed_child_stands_in_line_no_more(void **state)
     let_sweep(f);
     line_up(c); /* there is room in the queue again */
     assert_int_equal(count_standing(f), 2);
-    order(c, (struct order){ WAIT, slot, LONG, NULL });
+    order(c, (struct order){ WAIT, slot, LONG, NULL, 0 });
     tell(a, FREE);
     assert_int_equal(get_answer(c).value, FCGI_LINE_PERMIT);
 }
@@ -1143,17 +1346,17 @@ static void the_dead_are_looked_for_ten_times_a_second(void **state)
 
     assert_permitted(a);
     kill_actor(a);
-    fcgi_stats_lock();
+    fcgi_stats_lock(f->account);
     f->account->swept_at = (apr_uint64_t)fcgi_clock_now();
     found = fcgi_stats_sweep(f->account);
-    fcgi_stats_unlock();
+    fcgi_stats_unlock(f->account);
     assert_false(found);
     assert_shares(f, 1, 0, 0);
 
-    fcgi_stats_lock();
+    fcgi_stats_lock(f->account);
     f->account->swept_at = now = fcgi_clock_now() - apr_time_from_msec(100);
     found = fcgi_stats_sweep(f->account);
-    fcgi_stats_unlock();
+    fcgi_stats_unlock(f->account);
     assert_true(found);
     assert_clean(f);
     assert_true((fcgi_instant)f->account->swept_at
@@ -1172,6 +1375,7 @@ static void a_new_child_with_a_dead_ones_number_starts_clean(void **state)
     assert_int_equal(open_accounts(f, "a", count - 1), count - 1);
     assert_non_null(fcgi_stats_open_configured("fcgi:/run/between"));
     other = fcgi_stats_open_configured("fcgi:/run/other");
+    assert_true(fcgi_stats_open_line(other));
     limit(f, 2, 10, 5);
     a = start(f);
     b = start(f);
@@ -1269,19 +1473,58 @@ static void close_token(struct scene *scene, struct token *token)
     free(token);
 }
 
+/* A bell that is not heard is a mistake: nobody looks up. */
+static fcgi_line_state wait_for_the_bell(struct player *player,
+                                         fcgi_waiting *waiting, void **conn)
+{
+    fcgi_line_state state = FCGI_LINE_WAITING;
+    sem_t turn;
+
+    sem_init(&turn, 0, 0);
+    fcgi_bell_hang(&waiting->bell, post, &turn);
+    while (state == FCGI_LINE_WAITING) {
+        if (!fcgi_clock_wait(&turn, LONG)) {
+            __atomic_add_fetch(&player->scene->mistakes, 1, __ATOMIC_SEQ_CST);
+        }
+        state = fcgi_line_look(player->line, waiting, conn);
+    }
+    fcgi_bell_take_down(&waiting->bell);
+    sem_destroy(&turn);
+    return state;
+}
+
+/* What fcgi_notice.c does, all the time. */
+static void *hear_notices(void *data)
+{
+    apr_interval_time_t time = -1;
+
+    for (;;) {
+        time = (fcgi_stats_wait_for_notice(time) ? fcgi_line_tell()
+                                                 : fcgi_line_attend())
+                   ? apr_time_from_msec(100)
+                   : -1;
+    }
+    return data;
+}
+
 static struct token *get_token(struct player *player)
 {
     void *conn = NULL;
-    apr_uint32_t slot;
-    fcgi_line_state state = fcgi_line_enter(player->line, &slot);
+    fcgi_waiting waiting;
+    fcgi_line_state state;
+
+    fcgi_bell_init(&waiting.bell);
+    state = fcgi_line_enter(player->line, &waiting);
 
     if (state == FCGI_LINE_WAITING) {
         fcgi_line_press(player->line);
-        while (state == FCGI_LINE_WAITING) {
-            state = fcgi_line_wait(player->line, slot, apr_time_from_msec(50),
-                                   &conn);
-        }
+        state = rand_r(&player->seed) % 8
+                    ? wait_for_the_bell(player, &waiting, &conn)
+                    : fcgi_line_leave(player->line, &waiting, &conn);
         fcgi_line_unpress(player->line);
+        if (state == FCGI_LINE_WAITING) {
+            return NULL;
+        }
     }
     else if (state == FCGI_LINE_FULL) {
         return NULL;
@@ -1328,22 +1571,26 @@ static void *play(void *data)
     return NULL;
 }
 
-#define THREADS 4
+#define THREADS   4
+#define PROCESSES 20
 
 /* A child of THREADS threads. */
 static pid_t fork_players(struct fixture *f, struct scene *scene, int rounds,
                           unsigned int seed)
 {
     struct player players[THREADS];
-    fcgi_line line = { f->limits, f->account, NULL };
+    pthread_t listener;
+    fcgi_line line = { .limits = f->limits, .account = f->account };
     pid_t pid = fork_child();
     int i;
 
     if (pid) {
         return pid;
     }
-    line.handed = calloc(FCGI_LINE_MAX, sizeof(*line.handed));
     if (fcgi_stats_join() != APR_SUCCESS) {
+        _exit(1);
+    }
+    if (pthread_create(&listener, NULL, hear_notices, NULL)) {
         _exit(1);
     }
     for (i = 0; i < THREADS; i++) {
@@ -1362,23 +1609,28 @@ static pid_t fork_players(struct fixture *f, struct scene *scene, int rounds,
 
 static void many_threads_of_many_children_share_the_permits(void **state)
 {
-    const int rounds = 300;
+    const int rounds = 100;
     struct fixture *f = *state;
     struct scene *scene = make_scene();
-    pid_t pids[4];
+    pid_t pids[PROCESSES];
     unsigned int i;
 
+    assert_int_equal(make_stats(f, &f->stats, APR_LOCK_DEFAULT, PROCESSES),
+                     APR_SUCCESS);
+    f->account = fcgi_stats_open_configured("fcgi:/run/app");
+    assert_true(fcgi_stats_open_line(f->account));
     limit(f, 3, 100, 2);
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < PROCESSES; i++) {
         pids[i] = fork_players(f, scene, rounds, i + 1);
     }
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < PROCESSES; i++) {
         int status;
 
         assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
         assert_int_equal(status, 0);
     }
-    assert_int_equal(scene->rounds, 4 * THREADS * rounds);
+    assert_in_range(scene->rounds, PROCESSES * THREADS * rounds / 2,
+                    PROCESSES * THREADS * rounds);
     assert_int_equal(scene->mistakes, 0);
     assert_int_equal(scene->most, 3);
     assert_int_equal(scene->open, 0);
@@ -1389,8 +1641,8 @@ static void many_threads_of_many_children_share_the_permits(void **state)
 /* A child that keeps a connection and uses it again, all the time. */
 static pid_t fork_keeper(struct fixture *f, struct scene *scene, int rounds)
 {
-    fcgi_line line = { f->limits, f->account, NULL };
-    apr_uint32_t slot;
+    fcgi_line line = { .limits = f->limits, .account = f->account };
+    fcgi_waiting waiting;
     pid_t pid = fork_child();
     int good;
 
@@ -1398,7 +1650,7 @@ static pid_t fork_keeper(struct fixture *f, struct scene *scene, int rounds)
         return pid;
     }
     good = fcgi_stats_join() == APR_SUCCESS
-           && fcgi_line_enter(&line, &slot) == FCGI_LINE_PERMIT;
+           && fcgi_line_enter(&line, &waiting) == FCGI_LINE_PERMIT;
     __atomic_store_n(&scene->open, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&scene->rounds, 1, __ATOMIC_SEQ_CST);
     while (good && rounds--) {
@@ -1463,7 +1715,262 @@ static void a_child_may_be_killed_anywhere(void **state)
     munmap(scene, sizeof(*scene));
 }
 
+/* ---- children that are killed while they change a line ---- */
+
+/*
+ * With max=2: one connection is dies's and one is stays's; in line are, in
+ * this order, stays, dies, stays, dies and late.
+ */
+struct tableau {
+    struct fixture *f;
+    struct actor *dies;
+    struct actor *owners[3]; /* stays, stays, late */
+    apr_uint32_t slots[3];   /* theirs; 0: it had its turn */
+    apr_uint32_t dies_in;    /* its first slot */
+    int held[3];             /* permits, of the same owners */
+};
+
+static void set_tableau(struct tableau *t)
+{
+    t->dies = start(t->f);
+    assert_permitted(t->dies);
+    assert_permitted(t->owners[0]);
+    t->held[0] = 1;
+    t->slots[0] = line_up(t->owners[0]);
+    t->dies_in = line_up(t->dies);
+    t->slots[1] = line_up(t->owners[1]);
+    line_up(t->dies);
+    t->slots[2] = line_up(t->owners[2]);
+}
+
+/* True if it was killed at that step, false if it has done it all before; then
+ * it is killed as well. */
+static int die_at(struct actor *actor, struct order last)
+{
+    struct pollfd ready = { actor->fd, POLLIN, 0 };
+    struct answer answer;
+    int done;
+
+    order(actor, last);
+    assert_int_equal(poll(&ready, 1, PATIENCE), 1);
+    done = read(actor->fd, &answer, sizeof(answer)) == sizeof(answer);
+    kill_actor(actor);
+    return !done;
+}
+
+/* An order to the one that dies, after what goes before it. */
+typedef struct order prepare(struct tableau *t);
+
+static struct order enters(struct tableau *t)
+{
+    (void)t;
+    return (struct order){ .verb = ENTER };
+}
+
+static struct order leaves(struct tableau *t)
+{
+    return (struct order){ .verb = LEAVE, .slot = t->dies_in };
+}
+
+static struct order frees(struct tableau *t)
+{
+    (void)t;
+    return (struct order){ .verb = FREE };
+}
+
+static void first_has_its_turn(struct tableau *t)
+{
+    tell(t->owners[0], FREE);
+    assert_granted(t->owners[0], t->slots[0]);
+    t->slots[0] = 0;
+}
+
+/* To its own first. */
+static struct order hands_on(struct tableau *t)
+{
+    first_has_its_turn(t);
+    return (struct order){ .verb = HAND_ON, .conn = t->f };
+}
+
+/* A grant that another child gave it. */
+static struct order picks_up(struct tableau *t)
+{
+    first_has_its_turn(t);
+    tell(t->owners[0], FREE);
+    t->held[0] = 0;
+    return (struct order){ .verb = WAIT, .slot = t->dies_in };
+}
+
+static struct order clears_the_dead(struct tableau *t)
+{
+    struct actor *dead = start(t->f);
+
+    line_up(dead);
+    line_up(dead);
+    kill_actor(dead);
+    return (struct order){ .verb = SWEEP };
+}
+
+/* What another left half done. */
+static struct order repairs(struct tableau *t)
+{
+    struct actor *dead = start(t->f);
+
+    assert_true(die_at(dead, (struct order){ .verb = ENTER, .kill_at = 9 }));
+    return (struct order){ .verb = SWEEP };
+}
+
+static prepare *const prepares[] = { enters,   leaves,   frees,
+                                     hands_on, picks_up, clears_the_dead,
+                                     repairs };
+
+/* Nobody has a grant before one that came sooner. */
+static void assert_order(const struct tableau *t)
+{
+    int i, waits = 0;
+
+    for (i = 0; i < 3; i++) {
+        fcgi_slot *slot = &t->f->account->line->slot[t->slots[i]];
+
+        if (t->slots[i]) {
+            assert_int_equal(slot->child, t->owners[i]->me);
+            waits |= slot->state == FCGI_SLOT_WAITS;
+            assert_true(!waits || slot->state == FCGI_SLOT_WAITS);
+        }
+    }
+}
+
+/* The others lose nothing: each has its turn, and the counts are right. */
+static void end_tableau(struct tableau *t)
+{
+    int i, j;
+
+    let_sweep(t->f);
+    tell(t->owners[0], SWEEP);
+    assert_int_equal(t->f->account->line->dirty, 0);
+    for (i = 0; i < 3; i++) {
+        assert_order(t);
+        if (t->slots[i]) {
+            assert_granted(t->owners[i], t->slots[i]);
+            t->slots[i] = 0;
+            t->held[i]++;
+        }
+        assert_shares(
+            t->f, (apr_uint32_t)(t->held[0] + t->held[1] + t->held[2]), 0, 0);
+        for (j = 0; j < 3; j++) {
+            for (; t->held[j]; t->held[j]--) {
+                tell(t->owners[j], FREE);
+            }
+        }
+    }
+    assert_clean(t->f);
+}
+
+/* Returns at how many steps that was. */
+static unsigned int die_at_each_step(struct tableau *t, prepare *prepare)
+{
+    unsigned int step = 0;
+    int killed = 1;
+
+    while (killed) {
+        struct order last;
+
+        set_tableau(t);
+        last = prepare(t);
+        last.kill_at = ++step;
+        killed = die_at(t->dies, last);
+        end_tableau(t);
+    }
+    return step - 1;
+}
+
+static void a_child_may_be_killed_at_any_step_of_a_change(void **state)
+{
+    struct fixture *f = *state;
+    struct tableau t = { .f = f };
+    unsigned int count = 0;
+    size_t i;
+
+    limit(f, 2, 20, 0);
+    t.owners[0] = t.owners[1] = start(f);
+    t.owners[2] = start(f);
+    for (i = 0; i < sizeof(prepares) / sizeof(prepares[0]); i++) {
+        unsigned int steps_of = die_at_each_step(&t, prepares[i]);
+
+        assert_true(steps_of > 5);
+        count += steps_of;
+    }
+    print_message("# killed at %u steps\n", count);
+    assert_true(f->account->line->used < 20);
+}
+
+/* Memory that is made at a restart is not in the children of before, which
+ * have no max then. */
+static void a_line_may_be_made_at_a_restart(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *before, *after, *last;
+    apr_uint32_t slot;
+
+    f->account = fcgi_stats_open_configured("fcgi:/run/late");
+    limit(f, 0, 0, 1);
+    before = start(f);
+    assert_permitted(before);
+    assert_true(fcgi_stats_open_line(f->account));
+    assert_true(fcgi_stats_open_line(f->account));
+    limit(f, 1, 10, 1);
+    after = start(f);
+    slot = line_up(after);
+    line_up(after);
+    tell(before, FREE);
+    assert_granted(after, slot);
+    kill_actor(after);
+    let_sweep(f);
+    assert_true(tell(before, SWEEP));
+    assert_shares(f, 0, 0, 0);
+    assert_int_equal(count_standing(f), 1);
+    assert_permitted(before);
+    tell(before, FREE);
+    last = start(f); /* has its number, and clears the line */
+    assert_int_equal(count_standing(f), 0);
+    assert_permitted(last);
+    tell(last, FREE);
+    assert_clean(f);
+}
+
 /* ---- the lock ---- */
+
+/* A backend's own is there again after the child that had it was killed, and
+ * keeps nobody from another backend meanwhile. */
+static void a_backends_lock_stops_no_other_and_outlives_its_holder(
+    void **state)
+{
+    struct fixture *f = *state;
+    fcgi_account *first = f->account,
+                 *second = fcgi_stats_open_configured("fcgi:/run/second");
+    struct actor *a = start(f), *b = start(f), *c;
+
+    if (!first->has_own_lock) {
+        print_message("# there are no such locks here\n");
+        return;
+    }
+    assert_true(second->has_own_lock);
+    assert_true(fcgi_stats_open_spare("fcgi:/spare")->has_own_lock);
+    assert_true(fcgi_stats_open_line(second));
+    f->account = second;
+    c = start(f);
+    tell(a, LOCK);
+    order(b, (struct order){ .verb = ENTER });
+    assert_permitted(c);
+    tell(c, FREE);
+    assert_false(poll(&(struct pollfd){ b->fd, POLLIN, 0 }, 1, 0));
+    kill_actor(a);
+    assert_int_equal(get_answer(b).value, FCGI_LINE_PERMIT);
+    tell(b, FREE);
+    assert_clean(f);
+    f->account = first;
+    assert_clean(f);
+}
 
 /* All that APR knows here. */
 static const apr_lockmech_e mechanisms[] = {
@@ -1493,11 +2000,14 @@ static void assert_lock_recovers(struct fixture *f, apr_lockmech_e mechanism)
     struct actor *a, *b;
     int recovers;
 
-    assert_int_equal(make_stats(f, &f->stats, mechanism), APR_SUCCESS);
+    assert_int_equal(make_stats(f, &f->stats, mechanism, CHILDREN),
+                     APR_SUCCESS);
     name = apr_global_mutex_name(f->stats.lock);
     recovers = fcgi_stats_lock_recovers(f->stats.lock);
     print_message("# %s %s\n", name, recovers ? "recovers" : "does not");
     f->account = fcgi_stats_open_configured("fcgi:/run/app");
+    assert_true(fcgi_stats_open_line(f->account));
+    f->account->has_own_lock = 0;
     a = start(f);
     b = start(f);
     assert_permitted(a);
@@ -1506,7 +2016,7 @@ static void assert_lock_recovers(struct fixture *f, apr_lockmech_e mechanism)
     kill_actor(a);
     if (recovers) {
         assert_int_equal(apr_global_mutex_trylock(f->stats.lock), APR_SUCCESS);
-        fcgi_stats_unlock();
+        fcgi_stats_unlock(f->account);
         let_sweep(f);
         assert_permitted(b);
         assert_shares(f, 1, 0, 0);
@@ -1654,7 +2164,8 @@ static void a_restart_keeps_accounts_and_what_children_hold(void **state)
     assert_permitted(before);
     assert_permitted(before);
 
-    assert_int_equal(make_stats(f, &between, APR_LOCK_DEFAULT), APR_SUCCESS);
+    assert_int_equal(make_stats(f, &between, APR_LOCK_DEFAULT, CHILDREN),
+                     APR_SUCCESS);
     assert_ptr_not_equal(fcgi_stats_open_configured("fcgi:/run/app"),
                          f->account);
     fcgi_stats_use(NULL);
@@ -1667,7 +2178,7 @@ static void a_restart_keeps_accounts_and_what_children_hold(void **state)
     assert_int_not_equal(after->me, before->me);
     slot = line_up(after);
     assert_waiting(after, slot);
-    order(after, (struct order){ WAIT, slot, LONG, NULL });
+    order(after, (struct order){ WAIT, slot, LONG, NULL, 0 });
     tell(before, FREE);
     assert_int_equal(get_answer(after).value, FCGI_LINE_PERMIT);
     kill_actor(before);
@@ -1692,22 +2203,22 @@ static void failures_are_said_once_a_second(void **state)
 
     /* as if all this were in the same second */
     for (i = 0; i < 6; i++) {
-        fcgi_stats_lock();
+        fcgi_stats_lock(f->account);
         f->account->failed_at = fcgi_clock_now();
-        fcgi_stats_unlock();
+        fcgi_stats_unlock(f->account);
         assert_false(tell(i % 3 ? a : b, FAILED));
     }
-    fcgi_stats_lock();
+    fcgi_stats_lock(f->account);
     f->account->failed_at = fcgi_clock_now() - apr_time_from_sec(1);
-    fcgi_stats_unlock();
+    fcgi_stats_unlock(f->account);
     said = ask(b, (struct order){ .verb = FAILED });
     assert_true(said.value);
     assert_int_equal(said.number, 6);
 
-    fcgi_stats_lock();
+    fcgi_stats_lock(f->account);
     assert_true(f->account->failed_at
                 > fcgi_clock_now() - apr_time_from_sec(30));
-    fcgi_stats_unlock();
+    fcgi_stats_unlock(f->account);
 }
 
 static void without_an_account_every_failure_is_said(void **state)
@@ -1749,6 +2260,8 @@ int main(void)
         TEST(an_idle_connection_has_a_permit_until_it_is_dropped),
         TEST(who_keeps_a_connection_hears_of_who_waits),
         TEST(notices_of_before_are_one),
+        TEST(a_child_attends_while_any_of_its_own_waits),
+        TEST(no_ring_is_lost_and_none_comes_late),
         TEST(a_killed_childs_permits_are_free),
         TEST(a_killed_childs_permits_come_to_who_waits),
         TEST(who_enters_brings_the_dead_ones_permit_to_who_waits),
@@ -1765,6 +2278,12 @@ int main(void)
         TEST(many_threads_of_many_children_share_the_permits),
         TEST(a_connection_that_is_kept_and_used_counts_once),
         TEST(a_child_may_be_killed_anywhere),
+        TEST(a_child_may_be_killed_at_any_step_of_a_change),
+        cmocka_unit_test_setup_teardown(
+            a_child_may_be_killed_at_any_step_of_a_change, setup_with_one_lock,
+            teardown),
+        TEST(a_line_may_be_made_at_a_restart),
+        TEST(a_backends_lock_stops_no_other_and_outlives_its_holder),
         TEST(a_lock_is_known_to_outlive_its_killed_holder),
         TEST(an_account_is_found_by_its_name),
         TEST(the_shares_of_an_account_are_its_own),

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,8 +36,10 @@
 #include <apr_portable.h>
 #include <apr_strings.h>
 
+#include "fcgi_acquire.h"
 #include "fcgi_backend.h"
 #include "fcgi_idle.h"
+#include "fcgi_notice.h"
 
 #define BACKENDS    3
 #define THREADS     12
@@ -47,7 +50,7 @@
 #define AFTER_STOP  apr_time_from_msec(500)
 
 /*
- * ThreadSanitizer sees what it has compiled, and libapr it has not: these four
+ * ThreadSanitizer sees what it has compiled, and libapr it has not: these five
  * take the place of APR's own, so that what they order, and plain accesses to
  * the same words, are seen. APR's mutexes and threads are pthread's, which it
  * knows.
@@ -70,6 +73,14 @@ apr_uint32_t apr_atomic_inc32(volatile apr_uint32_t *mem)
 int apr_atomic_dec32(volatile apr_uint32_t *mem)
 {
     return __atomic_sub_fetch(mem, 1, __ATOMIC_SEQ_CST) != 0;
+}
+
+apr_uint32_t apr_atomic_cas32(volatile apr_uint32_t *mem, apr_uint32_t with,
+                              apr_uint32_t cmp)
+{
+    __atomic_compare_exchange_n(mem, &cmp, with, 0, __ATOMIC_SEQ_CST,
+                                __ATOMIC_SEQ_CST);
+    return cmp;
 }
 
 /* ---- the application ---- */
@@ -238,15 +249,57 @@ static void sleep_for(apr_interval_time_t time)
     }
 }
 
-static apr_status_t pause_client(void *baton, apr_interval_time_t interval)
-{
-    struct client *client = baton;
+/* ---- getting a connection, as a thread that waits ---- */
 
-    if (client->leaves) {
-        return APR_EOF;
+/* What is done each time that it waits. */
+typedef apr_status_t at_wait(void *baton);
+
+static void post(void *called)
+{
+    sem_post(called);
+}
+
+/* Until the bell rings, or it is time; 50 ms at most. */
+static void wait_for(const fcgi_acquire *acquire, sem_t *called)
+{
+    apr_interval_time_t left = apr_time_from_msec(50);
+    fcgi_instant now = fcgi_clock_now(), wake_at = acquire->wait.wake_at;
+
+    if (wake_at && wake_at - now < left) {
+        left = wake_at > now ? wake_at - now : 0;
     }
-    sleep_for(interval);
-    return APR_SUCCESS;
+    fcgi_clock_wait(called, left);
+}
+
+/* Steps until it has ended, or the client has left, as tells at. */
+static fcgi_conn *acquire_patiently(fcgi_acquire *acquire, at_wait *at,
+                                    void *baton, fcgi_outcome *outcome)
+{
+    sem_t called;
+
+    assert_int_equal(sem_init(&called, 0, 0), 0);
+    fcgi_bell_hang(fcgi_acquire_bell(acquire), post, &called);
+    fcgi_acquire_begin(acquire);
+    *outcome = fcgi_acquire_step(acquire);
+    while (*outcome == FCGI_OUTCOME_PENDING) {
+        if (at(baton) != APR_SUCCESS) {
+            fcgi_acquire_cancel(acquire);
+            *outcome = FCGI_OUTCOME_CLIENT_GONE;
+            break;
+        }
+        wait_for(acquire, &called);
+        *outcome = fcgi_acquire_step(acquire);
+    }
+    fcgi_bell_take_down(fcgi_acquire_bell(acquire));
+    sem_destroy(&called);
+    return *outcome == FCGI_OUTCOME_DONE ? acquire->conn : NULL;
+}
+
+static apr_status_t leave_or_wait(void *baton)
+{
+    const struct client *client = baton;
+
+    return client->leaves ? APR_EOF : APR_SUCCESS;
 }
 
 static int wait_readable(int fd)
@@ -294,22 +347,23 @@ static int use_connection(struct client *client, fcgi_conn *conn, char byte)
 static void request_once(struct client *client, const fcgi_backend *backend)
 {
     static const char bytes[] = { QUIET, QUIET, QUIET, QUIET, END, STRAY };
-    fcgi_patience patience = { .connect = apr_time_from_sec(5),
-                               .fresh = perhaps(client, 10),
-                               .once = perhaps(client, 30),
-                               .pause = pause_client,
-                               .baton = client };
-    fcgi_result result = { 0 };
+    fcgi_acquire acquire;
+    fcgi_outcome outcome;
     char byte = bytes[(size_t)rand_r(&client->seed) % sizeof(bytes)];
     fcgi_conn *conn;
     int used;
 
+    fcgi_acquire_init(&acquire, backend, client->pool);
+    acquire.connect = apr_time_from_sec(5);
+    acquire.fresh = perhaps(client, 10);
+    acquire.once = perhaps(client, 30);
+    acquire.may_wait = perhaps(client, 2);
     client->leaves = perhaps(client, 20);
-    conn = fcgi_backend_acquire(backend, client->pool, &patience, &result);
+    conn = acquire_patiently(&acquire, leave_or_wait, client, &outcome);
     if (!conn) {
-        count(result.outcome == FCGI_OUTCOME_NO_PLACE      ? &counts.refused
-              : result.outcome == FCGI_OUTCOME_CLIENT_GONE ? &counts.gone
-                                                           : &counts.wrong);
+        count(outcome == FCGI_OUTCOME_NO_PLACE      ? &counts.refused
+              : outcome == FCGI_OUTCOME_CLIENT_GONE ? &counts.gone
+                                                    : &counts.wrong);
         return;
     }
     used = use_connection(client, conn, byte);
@@ -377,10 +431,9 @@ static fcgi_backend *make_backend(apr_pool_t *pool, const char *handler,
     backend->idle_time = apr_time_from_msec(15);
     backend->requests = 20;
     backend->line->limits = limits;
-    backend->line->handed =
-        apr_pcalloc(pool, FCGI_LINE_MAX * sizeof(*backend->line->handed));
     backend->line->account = fcgi_stats_open_configured(backend->name);
     assert_non_null(backend->line->account);
+    assert_true(!limits.max || fcgi_stats_open_line(backend->line->account));
     return backend;
 }
 
@@ -397,6 +450,7 @@ static void become_a_child(apr_pool_t *pool, apr_pool_t *pchild)
     assert_int_equal(fcgi_stats_join(), APR_SUCCESS);
     assert_int_equal(fcgi_address_start(pchild), APR_SUCCESS);
     assert_int_equal(fcgi_idle_start(pchild, &hooks), APR_SUCCESS);
+    assert_int_equal(fcgi_notice_start(pchild), APR_SUCCESS);
 }
 
 static void start_clients(struct client *clients, fcgi_backend **backends)
@@ -444,15 +498,17 @@ static void press_for(fcgi_backend **backends, apr_interval_time_t time)
 
 static void assert_nothing_left(const fcgi_backend *backend)
 {
-    fcgi_share sum = fcgi_stats_sum(backend->line->account);
-    int i;
+    fcgi_account *account = backend->line->account;
+    fcgi_share sum = fcgi_stats_sum(account);
 
     assert_int_equal(sum.in_use, 0);
     assert_int_equal(sum.idle, 0);
     assert_int_equal(sum.pressing, 0);
-    for (i = 0; i < FCGI_LINE_MAX; i++) {
-        assert_int_equal(backend->line->account->line[i].child, 0);
-        assert_null(backend->line->handed[i]);
+    assert_int_equal(backend->line->waiting, 0);
+    if (account->line) {
+        assert_int_equal(account->line->waiting, 0);
+        assert_int_equal(account->line->granted, 0);
+        assert_int_equal(account->line->stands[0].count, 0);
     }
 }
 
@@ -544,11 +600,11 @@ struct waiter {
     apr_status_t then;
 };
 
-static apr_status_t give_back_other(void *baton, apr_interval_time_t interval)
+static apr_status_t give_back_other(void *baton)
 {
     struct waiter *waiter = baton;
 
-    sleep_for(interval);
+    sleep_for(apr_time_from_msec(30)); /* its time in line may be over */
     if (waiter->other) {
         fcgi_backend_release(waiter->backend, waiter->other, waiter->quiet);
         waiter->other = NULL;
@@ -558,15 +614,11 @@ static apr_status_t give_back_other(void *baton, apr_interval_time_t interval)
 
 static fcgi_conn *acquire(struct waiter *waiter, fcgi_outcome *outcome)
 {
-    fcgi_patience patience = { .connect = apr_time_from_msec(50),
-                               .pause = give_back_other,
-                               .baton = waiter };
-    fcgi_result result = { 0 };
-    fcgi_conn *conn =
-        fcgi_backend_acquire(waiter->backend, world.pool, &patience, &result);
+    fcgi_acquire acquire;
 
-    *outcome = result.outcome;
-    return conn;
+    fcgi_acquire_init(&acquire, waiter->backend, world.pool);
+    acquire.connect = apr_time_from_msec(50);
+    return acquire_patiently(&acquire, give_back_other, waiter, outcome);
 }
 
 static fcgi_conn *must_acquire(fcgi_backend *backend)
@@ -644,7 +696,8 @@ static void a_connection_on_its_way_to_idle_ends_when_any_request_waits(
     fcgi_line_press(backend->line);
     sleep_for(apr_time_from_msec(50));
     assert_shares(backend, 0, 1, 1);
-    fcgi_idle_put(conn, fcgi_clock_now() + backend->idle_time);
+    fcgi_idle_put(conn, fcgi_clock_now(),
+                  fcgi_clock_now() + backend->idle_time);
     assert_idle_end(backend);
     fcgi_line_unpress(backend->line);
     assert_nothing_left(backend);
@@ -702,7 +755,7 @@ static void a_grant_at_the_last_moment_is_taken(void **state)
     fcgi_conn *other, *conn;
 
     (void)state;
-    backend->queue_timeout = 0;
+    backend->queue_timeout = apr_time_from_msec(20);
     for (waiter.quiet = 0; waiter.quiet < 2; waiter.quiet++) {
         other = waiter.other = must_acquire(backend);
         conn = acquire(&waiter, &outcome);
@@ -721,7 +774,8 @@ static void assert_stop_ends_all(fcgi_backend *backend, fcgi_conn *late)
 {
     assert_idle_end(backend);
     assert_true(fcgi_line_keep(backend->line));
-    fcgi_idle_put(late, fcgi_clock_now() + backend->idle_time);
+    fcgi_idle_put(late, fcgi_clock_now(),
+                  fcgi_clock_now() + backend->idle_time);
     assert_nothing_left(backend);
 }
 
@@ -772,8 +826,9 @@ static int count_threads(void)
     return count;
 }
 
-/* Threads with nothing to watch end, too: in a process of its own, as one can
- * be told to stop only once. Returns how it ended. */
+/* Threads with nothing to do end, too, the watcher when the child is told to
+ * stop, and who hears notices with the child: in a process of its own, as one
+ * can be told to stop only once. Returns how it ended. */
 static int stop_with_nothing_kept(void)
 {
     apr_pool_t *pool, *pchild;
@@ -791,10 +846,13 @@ static int stop_with_nothing_kept(void)
     sleep_for(apr_time_from_msec(100)); /* most likely they sleep */
     before = count_threads();
     fcgi_idle_stop();
-    while (count_threads() > before - 2) {
+    while (count_threads() > before - 1) {
         sleep_for(apr_time_from_msec(1));
     }
     apr_pool_destroy(pchild);
+    while (count_threads() > before - 2) {
+        sleep_for(apr_time_from_msec(1));
+    }
     _exit(0);
 }
 

@@ -194,6 +194,15 @@ static apr_off_t take(struct fixture *f, apr_off_t max)
     return check_bb(f, f->bb);
 }
 
+/* Takes all there is. What that is stands before it is taken: compilers are
+ * free in the order of a call's arguments. */
+static void take_all(struct fixture *f)
+{
+    apr_off_t held = f->added - f->taken;
+
+    assert_int_equal(take(f, f->added), held);
+}
+
 static apr_off_t give(struct fixture *f, apr_off_t max)
 {
     assert_int_equal(fcgi_spool_give(f->spool, f->bb, max), APR_SUCCESS);
@@ -206,6 +215,9 @@ static apr_size_t memory_of(const fcgi_spool *spool)
     const apr_bucket *bucket, *before;
     apr_size_t sum = 0;
 
+    if (!spool->bb) {
+        return 0;
+    }
     for (bucket = APR_BRIGADE_FIRST(spool->bb);
          bucket != APR_BRIGADE_SENTINEL(spool->bb);
          bucket = APR_BUCKET_NEXT(bucket)) {
@@ -225,10 +237,12 @@ static apr_size_t memory_of(const fcgi_spool *spool)
 
 static void assert_held(struct fixture *f)
 {
-    apr_off_t len;
+    apr_off_t len = 0;
 
     assert_int_equal(f->spool->len, f->added - f->taken);
-    apr_brigade_length(f->spool->bb, 1, &len);
+    if (f->spool->bb) {
+        apr_brigade_length(f->spool->bb, 1, &len);
+    }
     assert_int_equal(len, f->spool->len);
     assert_true((apr_off_t)f->spool->memory_len <= f->spool->len);
     assert_true(memory_of(f->spool)
@@ -269,6 +283,30 @@ static void a_file_is_made_beyond_the_memory_limit_only(void **state)
     assert_int_equal(f->spool->memory_len, 0);
     assert_held(f);
     assert_int_equal(take(f, MAX), MEMORY + 1);
+}
+
+/* Pages of the file that are written in two parts cost twice. */
+static void a_file_grows_by_whole_pages(void **state)
+{
+    const apr_off_t unit = 65536;
+    struct fixture *f = *state;
+    int i;
+
+    start(f, (apr_size_t)unit, 10 * 1024 * 1024);
+    for (i = 0; i < 400; i++) {
+        assert_int_equal(add(f, i % 3 ? 8000 : 4711), APR_SUCCESS);
+        assert_int_equal(f->spool->file_end % unit, 0);
+        assert_true(f->spool->memory_len <= (apr_size_t)unit);
+    }
+    assert_held(f);
+    assert_int_equal(fcgi_spool_spill(f->spool), APR_SUCCESS);
+    assert_int_equal(f->spool->file_end, f->added);
+    do { /* and again after an end anywhere */
+        assert_int_equal(add(f, 8000), APR_SUCCESS);
+    } while (f->spool->file_end % unit);
+    assert_true(f->spool->memory_len <= (apr_size_t)unit);
+    assert_held(f);
+    assert_int_equal(take(f, f->added), f->added);
 }
 
 static void memory_is_used_again_after_it_was_taken(void **state)
@@ -393,7 +431,7 @@ static void the_file_never_exceeds_the_bound(void **state)
         apr_off_t room;
 
         if (round % 300 == 0) {
-            assert_int_equal(take(f, MAX), f->added - f->taken);
+            take_all(f);
             start(f, MEMORY, 20000);
         }
         room = fcgi_spool_room(f->spool);
@@ -452,7 +490,7 @@ static void random_adds_and_takes_agree_with_the_model(void **state)
         assert_held(f);
         assert_true(f->spool->memory_len <= MEMORY);
     }
-    assert_int_equal(take(f, f->added), f->added - f->taken);
+    take_all(f);
 }
 
 static void nothing_is_ever_visible_in_the_directory(void **state)
@@ -724,6 +762,71 @@ static void a_program_inherits_nothing_without_proc_either(void **state)
     assert_int_equal(count_files(f->dir), 0);
 }
 
+/* A process that sees nothing at all, and can make nothing: its root is gone.
+ * Returns 0 if all is held in memory then. */
+static int hold_without_directory(struct fixture *f)
+{
+    char dir[] = "/tmp/fcgi-spool-test-XXXXXX";
+
+    if (!mkdtemp(dir) || chdir(dir) || rmdir(dir) || chroot(".")) {
+        return 100;
+    }
+    fcgi_spool_find_dir(f->pool);
+    start_with(f, MEMORY, MAX, NULL);
+    if (add(f, 3000) == APR_SUCCESS || f->spool->memory_len != 3000) {
+        return 1;
+    }
+    return fcgi_spool_give(f->spool, f->bb, MAX) != APR_SUCCESS
+           || check_bb(f, f->bb) != 3000;
+}
+
+static void without_any_directory_all_stays_in_memory(void **state)
+{
+    int status;
+    pid_t pid;
+
+    if (geteuid() != 0) {
+        return; /* chroot() is for root */
+    }
+    pid = fork();
+    if (!pid) {
+        _exit(hold_without_directory(*state));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* Gives while the process may open no more files. */
+static apr_status_t give_without_descriptors(struct fixture *f)
+{
+    struct rlimit before, small;
+    apr_status_t rv;
+    int next = dup(0); /* the descriptor that would be the next */
+
+    assert_true(next >= 0 && !close(next));
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    small = before;
+    small.rlim_cur = (rlim_t)next;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &small), 0);
+    rv = fcgi_spool_give(f->spool, f->bb, 1000);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    return rv;
+}
+
+static void without_descriptors_what_is_held_stays(void **state)
+{
+    struct fixture *f = *state;
+    apr_status_t rv;
+
+    assert_int_equal(add(f, 3000), APR_SUCCESS);
+    rv = give_without_descriptors(f);
+    assert_int_equal(rv, EMFILE);
+    assert_true(APR_BRIGADE_EMPTY(f->bb));
+    assert_held(f);
+    assert_int_equal(give(f, MAX), 3000);
+}
+
 /* Another thread reads what was given, while this one reads, too. */
 static void what_was_given_has_positions_of_its_own(void **state)
 {
@@ -902,7 +1005,7 @@ static void random_pieces_agree_with_the_model(void **state)
             assert_held(f);
         }
     }
-    assert_int_equal(take(f, f->added), f->added - f->taken);
+    take_all(f);
     assert_held(f);
     assert_int_equal(buffers, 0);
     largest_buffer = 0;
@@ -1117,6 +1220,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(an_empty_spool_gives_nothing),
         TEST(a_file_is_made_beyond_the_memory_limit_only),
+        TEST(a_file_grows_by_whole_pages),
         TEST(memory_is_used_again_after_it_was_taken),
         TEST(order_is_kept_from_memory_to_file_to_memory),
         TEST(any_split_gives_the_same_bytes),
@@ -1138,6 +1242,8 @@ int main(void)
         TEST(a_spool_without_a_directory_uses_the_systems),
         TEST(a_program_inherits_nothing),
         TEST(a_program_inherits_nothing_without_proc_either),
+        TEST(without_any_directory_all_stays_in_memory),
+        TEST(without_descriptors_what_is_held_stays),
         TEST(what_was_given_has_positions_of_its_own),
         TEST(the_file_is_sent_as_it_is_if_that_is_allowed),
         TEST(a_byte_keeps_no_buffer),

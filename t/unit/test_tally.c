@@ -108,6 +108,7 @@ static fcgi_ended request(void)
     fcgi_ended ended = { 0 };
     int span;
 
+    ended.at = fcgi_clock_now();
     ended.outcome = FCGI_OUTCOME_DONE;
     ended.starts = 1;
     for (span = 0; span < FCGI_SPAN_COUNT; span++) {
