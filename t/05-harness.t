@@ -326,6 +326,23 @@ for my $transport (qw(unix tcp)) {
     };
 }
 
+# A client that does not read keeps a graceful stop waiting.
+subtest 'httpd: what happens after a TERM' => sub {
+    my $httpd = Httpd->start(files => { 'large' => 'x' x 20_000_000 });
+    my $say = sub {
+        open my $log, '>>', $httpd->root . '/logs/error.log' or die $!;
+        print $log "$_[0]\n";
+    };
+    my $conn = Client->connect($httpd->port, rcvbuf => 4096);
+    $conn->send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+    ok($conn->read_until(qr/200 OK/), 'it is being sent');
+    $httpd->stop_gracefully;
+    $say->('child pid 1 exit signal Segmentation fault (11)');
+    ok($httpd->healthy, 'a crash then is not the module\'s');
+    $say->('AddressSanitizer');
+    ok(!$httpd->healthy, 'what a sanitizer says is');
+};
+
 subtest 'Django' => sub {
     my $missing = Django::missing();
     plan skip_all => "no $missing here" if $missing;

@@ -1,4 +1,4 @@
-# The module builds without a warning, installs where it should, and loads.
+# The modules build without a warning, install where they should, and load.
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 
 use strict;
@@ -13,6 +13,8 @@ use Private;
 use Test::More;
 
 my $TOP = abs_path("$Bin/..");
+my ($VERSION) = Private::slurp("$TOP/fcgi_version.h")
+    =~ /^#define FCGI_MODULE_VERSION "(.+)"$/m;
 my $APXS = $ENV{APXS}
     || (grep { -x } map { "/usr/bin/$_" } qw(apxs apxs2))[0]
     or plan skip_all => 'apxs is not here';
@@ -24,11 +26,28 @@ delete @ENV{qw(MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES LTFLAGS DESTDIR
 # A copy of what the module is built from, in a directory of its own.
 sub copy_of_sources {
     my $dir = Private::temp_dir('build');
-    for my $file (glob "$TOP/*.c $TOP/*.h $TOP/Makefile") {
-        my ($name) = $file =~ m{([^/]+)$};
+    mkdir "$dir/proxy", 0755;
+    for my $file (glob "$TOP/*.c $TOP/*.h $TOP/Makefile $TOP/proxy/*.[ch]") {
+        my ($name) = $file =~ m{^\Q$TOP\E/(.+)$};
         Private::spew("$dir/$name", Private::slurp($file));
     }
     return $dir;
+}
+
+my $dist = Private::temp_dir('dist');
+
+# All of the tree, packed and unpacked.
+sub unpacked {
+    my $dir = "$dist";
+    my $file = "$dir/packed.tar.gz";
+    my ($status, $output) = make($TOP, 'dist', "DIST=$file");
+    is($status, 0, 'make dist') or diag $output;
+    is((Private::run('tar', '-C', "$dir", '-xf', $file))[0], 0, 'unpacked');
+    my $top = "$dir/mod_fastcgi_handler-" . $VERSION =~ tr/-/~/r;
+    ok(-d $top, 'into a folder with the version in its name');
+    is_deeply([grep { m{\.(?:l?o|slo|la|so|profraw)$|/\.git/|/build/} }
+               files_below($top)], [], 'nothing that was built is in it');
+    return $top;
 }
 
 sub make {
@@ -70,8 +89,24 @@ sub serves_with {
 
 my ($modules) = (Private::run($APXS, '-q', 'LIBEXECDIR'))[1] =~ /(\S+)/;
 
+# 1.0.0-dev is not released; distributions call it 1.0.0~dev, so that 1.0.0 is
+# newer.
+subtest 'one version' => sub {
+    my ($released) = $VERSION =~ /^(\d+\.\d+\.\d+)(?:-dev)?$/;
+    ok($released, "$VERSION is one");
+    my $packaged = $VERSION =~ tr/-/~/r;
+    my $note = $VERSION eq $released ? '' : ' (not released yet)';
+    like(Private::slurp("$TOP/CHANGES"),
+         qr/\AChanges with mod_fastcgi_handler \Q$released$note\E$/m,
+         'that of CHANGES');
+    like(Private::slurp("$TOP/debian/changelog"), qr/\A\S+ \(\Q$packaged\E-/,
+         "Debian's package");
+    like(Private::slurp("$TOP/rpm/mod_fastcgi_handler.spec"),
+         qr/^Version: +\Q$packaged\E$/m, 'and the RPM');
+};
+
 subtest 'make and make install' => sub {
-    my $dir = copy_of_sources();
+    my $dir = unpacked();
     my $before = names_in($dir);
     my ($status, $output) = make($dir, 'V=1');
     is($status, 0, 'make builds') or diag $output;
@@ -79,6 +114,7 @@ subtest 'make and make install' => sub {
     unlike($output, qr/warning:|error:/i, 'and there is none');
     my $built = "$dir/.libs/mod_fastcgi_handler.so";
     ok(-f $built, 'the module is there');
+    ok(-f "$dir/proxy/.libs/mod_proxy_fastcgi.so", 'and the second one');
 
     unlike((make($dir))[1], qr/Building/, 'a second make has nothing to do');
     my $later = time + 2;
@@ -88,15 +124,20 @@ subtest 'make and make install' => sub {
     my $root = "$dir/destdir";
     ($status, $output) = make($dir, 'install', "DESTDIR=$root");
     is($status, 0, 'make install') or diag $output;
-    is_deeply([files_below($root)], ["$root$modules/mod_fastcgi_handler.so"],
-              'one file, below DESTDIR');
+    is_deeply([sort(files_below($root))],
+              [map { "$root$modules/mod_$_.so" }
+               qw(fastcgi_handler proxy_fastcgi)],
+              'two files, below DESTDIR');
     like($output, qr{LoadModule fastcgi_handler_module \Q$modules\E/},
          'and the line that loads it is shown');
+    like($output, qr{LoadModule proxy_fastcgi_module \Q$modules\E/},
+         'and that of the other');
     serves_with("$root$modules/mod_fastcgi_handler.so");
 
     Private::run('rm', '-rf', $root);
     make($dir, 'clean');
     is(names_in($dir), $before, 'make clean leaves the sources alone');
+    unlike(names_in("$dir/proxy"), qr/\.l|\.s|\.o/, 'in both folders');
 };
 
 # -a needs Debian's a2enmod, which here must not touch the system's httpd.
@@ -126,6 +167,39 @@ EOC
              'and switched on by its name');
     }
     serves_with("$into/modules/mod_fastcgi_handler.so");
+};
+
+# An apxs that asks for none of it itself, as another distribution's may not.
+sub plain_apxs {
+    my ($dir) = @_;
+    return Private::spew("$dir/apxs", <<"EOC", 0755);
+#!/bin/sh
+exec $APXS -S CFLAGS=-O2 -S LDFLAGS= "\$@"
+EOC
+}
+
+subtest 'hardened, whatever apxs has' => sub {
+    my $dir = copy_of_sources();
+    my ($status, $output) = make($dir, 'APXS=' . plain_apxs($dir), 'V=1',
+                                 'CPPFLAGS=-D_FORTIFY_SOURCE=2');
+    is($status, 0, 'make builds') or diag $output;
+    unlike($output, qr/relro.*\brelro/, 'with no flags of the linker but ours');
+    unlike($output, qr/redefined/, "and a package's are not in the way");
+    for my $built (map { "$dir/${_}.so" } '.libs/mod_fastcgi_handler',
+                   'proxy/.libs/mod_proxy_fastcgi') {
+        my ($name) = $built =~ m{([^/]+)\z};
+        my (undef, $elf) = Private::run('readelf', '-dlrsW', $built);
+        like($elf, qr/GNU_RELRO/, "$name: relocations are read-only");
+        like($elf, qr/BIND_NOW|FLAGS_1.*NOW/, 'all of them, from the start');
+        like($elf, qr/GNU_STACK(?:\s+0x\w+){5}\s+RW\s/, 'no code on stacks');
+        unlike($elf, qr/TEXTREL/, 'and none that is written to');
+        like($elf, qr/__stack_chk_fail/, 'stacks are guarded');
+        unlike($elf, qr/(?:JUMP_SLO|GLOB_DAT).*\bfcgi_(?!engine)/,
+               'calls of its own functions are direct');
+    }
+    my (undef, $elf) = Private::run('readelf', '-sW',
+                                    "$dir/.libs/mod_fastcgi_handler.so");
+    like($elf, qr/__\w+_chk/, 'copies of unknown lengths are checked');
 };
 
 subtest 'without apxs' => sub {

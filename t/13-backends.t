@@ -54,7 +54,7 @@ my %keys = (
     max => [[qw(1 5 65535)], ['', qw(0 -1 65536 1x x 1.5 0x10 +1
                                      99999999999999999999)],
             qr/a number/],
-    queue => [[qw(0 1 1024)], ['', qw(-1 x 1x 99999999 65536000000)],
+    queue => [[qw(0 1 65535)], ['', qw(-1 x 1x 65536 99999999 65536000000)],
               qr/a number/],
     'queue-timeout' => [@times],
     keepalive => [[qw(0 1 5)], ['', qw(-1 65536 x 1x 1s on)], qr/a number/],

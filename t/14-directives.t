@@ -36,6 +36,8 @@ my %directives = (
     FcgiRequestBuffering => [@FLAG, qr/must be On or Off/, 0],
     FcgiFlush => [[qw(Auto on OFF)], [qw(yes 1)],
         qr/FcgiFlush: '%s' is not Auto, On or Off/, $ONE, 1],
+    FcgiPark => [[qw(0 100ms 2 Off)], [qw(On -1 soon)],
+        qr/FcgiPark: '%s' is not a time or Off/, $ONE, 0],
     FcgiRetry => [['Safe', 'off', 'Safe 500ms'], [qw(On all)],
         qr/FcgiRetry: '%s' is not Safe or Off/, qr/takes 1-2 arguments/, 0],
     FcgiScript => [[qw(Auto file VIRTUAL)], [qw(On files)],
@@ -49,13 +51,16 @@ my %directives = (
         qr/FcgiAllow: write patterns of addresses, like/, 0],
     FcgiParam => [
         ['NAME value', '!NAME', '_A1 ""', 'A "%{HTTP_HOST}"',
-         'A b expr=true', '!A expr=true', 'A b "expr=%{HTTP_HOST} == \'x\'"'],
+         'A b expr=true', '!A expr=true', 'A b "expr=%{HTTP_HOST} == \'x\'"',
+         'A "" expr=true', 'A expr=b expr=true'],
         ['A-B x', '1A x', 'NAME', '! x', '!A-B', 'A b c', '!A b',
          '!A expr=true x', 'A "%{HTTP_HOST"', 'A b "expr=%{X"',
-         'A b "expr=no condition"', 'A b expr=', 'A %{nothing:x}', '!'],
+         'A b "expr=no condition"', 'A b expr=', 'A %{nothing:x}', '!',
+         'A expr=true', 'A "EXPR=%{HTTP_HOST} == \'x\'"'],
         qr/FcgiParam:\ (?:'.*'\ is\ not\ (?:the\ name\ of\ a\ variable;
            \ write\ letters,\ digits\ and\ _|an\ expression:\ \S)
-           |write\ NAME\ value,\ or\ !NAME,\ and\ then\ expr=condition)/x,
+           |write\ NAME\ value,\ or\ !NAME,\ and\ then\ expr=condition
+           |there\ is\ a\ condition\ and\ no\ value)/x,
         qr/takes one, two or three arguments/, 1],
     FcgiDocumentRoot => [['/srv', '/', 'Real', 'off', '"/with space/"'],
         [qw(srv on C:/srv)],

@@ -193,7 +193,7 @@ my %range = (
     FcgiBufferMax => ['255', '256', '1048576G', '1048577G'],
     'FcgiErrorOverride On' => ['399', '400', '599', '600'],
     'FcgiBackend /x max=' => [0, 1, 65535, 65536],
-    'FcgiBackend /x max=1 queue=' => [-1, 0, 1024, 1025],
+    'FcgiBackend /x max=1 queue=' => [-1, 0, 65535, 65536],
     'FcgiBackend /x keepalive=' => [-1, 0, 65535, 65536],
     'FcgiBackend /x keepalive=1 requests=' =>
         [0, 1, 2147483647, 2147483648],
@@ -284,6 +284,12 @@ sub configtest {
 
 sub in_section { return "<Directory /x>\n$_[0]\n</Directory>" }
 
+# What docs/proxy.rst is about, beside that.
+my @PROXY = grep { -e "$MODULES/mod_$_.so" } qw(
+    slotmem_shm proxy proxy_balancer lbmethod_byrequests lbmethod_bytraffic
+    lbmethod_bybusyness lbmethod_heartbeat watchdog heartmonitor proxy_hcheck
+    status);
+
 subtest 'each block of configuration passes configtest' => sub {
     my @blocks = map { my $file = $_;
                        map { { %$_, file => $file } }
@@ -295,8 +301,8 @@ subtest 'each block of configuration passes configtest' => sub {
         my $text = $block->{text};
         $text = in_section($text)
             if grep { $_ eq 'htaccess' } @{ $block->{classes} };
-        my ($status, $output) = configtest($text);
-        return ($status, $output);
+        return configtest($text, $block->{file} eq 'docs/proxy.rst'
+                          ? (modules => [@ALL, @PROXY, 'proxy_fastcgi']) : ());
     }, @blocks);
     for my $n (0 .. $#blocks) {
         my ($status, $output) = @{ $results[$n] };
@@ -308,7 +314,7 @@ subtest 'each block of configuration passes configtest' => sub {
 };
 
 my %TABLES = (mod_proxy_fcgi => 20, mod_php => 6, mod_xsendfile => 6, mod_fcgid => 15, mod_fastcgi => 12,
-              nginx => 40, Monkey => 8);
+              nginx => 40, HAProxy => 20, Monkey => 8);
 my %table = map { $_->{section} => $_->{rows} }
     @{ $docs->{'docs/migration.rst'}{tables} };
 
@@ -320,7 +326,9 @@ subtest 'migration: what is here' => sub {
         my @results = at_once(sub {
             my $lines = join "\n", @{ $_[0][1]{literals} };
             return (0, '') if $lines eq '';
-            my @result = configtest($lines);
+            my @modules = $lines =~ /balancer:/
+                ? (modules => [@ALL, @PROXY, 'proxy_fastcgi']) : ();
+            my @result = configtest($lines, @modules);
             @result = configtest(in_section($lines))
                 if $result[0] && $lines =~ /^SetHandler/;
             return @result;
@@ -389,7 +397,36 @@ sub taken_by_nginx {
     return @result;
 }
 
+my ($HAPROXY) = grep { -x } '/usr/sbin/haproxy', '/usr/local/sbin/haproxy';
+
+# Whether HAProxy takes it as it is, in a fcgi-app or in a backend of one.
+sub taken_by_haproxy {
+    my ($text) = @_;
+    my $dir = Private::temp_dir('haproxy');
+    my $times = "timeout connect 1s\ntimeout server 1s";
+    my $app = "fcgi-app php\ndocroot /srv";
+    my $backend = join "\n", 'backend shop', $times,
+        $text =~ /^use-fcgi-app/ ? () : 'use-fcgi-app php', $text,
+        $text =~ /^server/m ? () : 'server one 10.0.0.1:9000 proto fcgi';
+    my @result;
+    for my $part ($text, "$app\n$text", "$app\n$backend") {
+        Private::spew("$dir/haproxy.cfg", <<"EOC");
+defaults
+mode http
+timeout client 1s
+$times
+frontend all
+bind unix\@$dir/socket
+$part
+EOC
+        @result = Private::run($HAPROXY, '-c', '-f', "$dir/haproxy.cfg");
+        last if !$result[0];
+    }
+    return @result;
+}
+
 my %taken = (
+    HAProxy => $HAPROXY ? \&taken_by_haproxy : undef,
     mod_proxy_fcgi => sub {
         taken_by_httpd([qw(proxy proxy_fcgi proxy_balancer slotmem_shm
                            lbmethod_byrequests)], @_);
@@ -707,9 +744,9 @@ for my $name (sort keys %LIVE) {
 
 # ---- messages ----
 
-my @sources = glob "$TOP/*.c";
+my @sources = glob "$TOP/*.c $TOP/proxy/*.c";
 my %id = map { $_ => 1 }
-    map { Private::slurp($_) =~ /FCGI_LOGNO\("(\d+)"\)/g } @sources;
+    map { Private::slurp($_) =~ /(?:FCGI|PROXY)_LOGNO\("(\d+)"\)/g } @sources;
 my %of = map { $_->{title} => $_ }
     grep { $_->{title} =~ /^FCGI\d\d$/ } sections('docs/troubleshooting.rst');
 
@@ -965,6 +1002,27 @@ EOC
     return ($log, \%status);
 }
 
+# What mod_proxy_fastcgi says.
+sub proxy_goes_wrong {
+    my $httpd = Httpd->start(
+        modules => [qw(proxy proxy_fastcgi)], config => <<'EOC');
+ProxySourceAddress 127.0.0.3
+ProxyRemote * http://127.0.0.1:1
+ProxyPass /app fcgi://127.0.0.1:1/srv ping=1 iobuffersize=16384
+ProxyPass /raw fcgi://127.0.0.1:2/srv nocanon
+ProxyPass /off fcgi://127.0.0.1:3/off status=+D
+<Location /app>
+  ProxyFCGISetEnvIf "file('/etc/none/key') == 'x'" KEY x
+</Location>
+EOC
+    is(Client->get($httpd->port, '/raw/a?b=c')->status, 403, 'a 403');
+    is(Client->get($httpd->port, '/app')->status, 500, 'a 500');
+    is(Client->get($httpd->port, '/off')->status, 503, 'a 503');
+    my $log = $httpd->error_log;
+    $httpd->ok_healthy;
+    return $log;
+}
+
 # What is said when httpd does not start, or not as it was told, or a child of
 # it ends.
 sub do_not_start {
@@ -985,6 +1043,8 @@ sub do_not_start {
     $httpd = Httpd->start(config => 'Mutex posixsem default');
     push @said, $httpd->error_log;
     $httpd->stop;
+    push @said, (Httpd->configtest(modules => [qw(proxy proxy_fastcgi)],
+                                   module => 0))[1], proxy_goes_wrong();
     return join "\n", @said;
 }
 
@@ -997,6 +1057,8 @@ subtest 'each example was really written' => sub {
         ($shown{$1} = 1) if $line =~ /(FCGI\d\d):\s/;
         SKIP: {
             skip 'needs root', 1 if $> != 0 && $line =~ /ermission denied/;
+            skip 'requests hold their threads here', 1 if $line =~ /FCGI36/
+                && (!Httpd::can_park() || lc($ENV{PARK} // '') eq 'off');
             skip 'no php-fpm', 1 if $line =~ /Primary|POST Content-Length/
                 && !PhpFpm::program();
             ok($written{ in_general($line) }, "$title: "
@@ -1004,8 +1066,9 @@ subtest 'each example was really written' => sub {
                 or diag in_general($line);
         }
     }
-    is(names(grep { !$shown{"FCGI$_"} } keys %id), '15',
-       'all but one have an example');
+    # t/99-parked-restarts.t shows 35
+    is(names(grep { !$shown{"FCGI$_"} } keys %id), names(15, 35),
+       'all but two have an example');
     for my $id (sort keys %$status) {
         my $text = ($of{"FCGI$id"} || {})->{text} // '';
         like($text, qr/\b$_\b/, "FCGI$id says $_")
@@ -1104,6 +1167,52 @@ subtest 'two applications below each other' => sub {
         is(look($answer, 'SCRIPT_NAME'), $script, $path);
         is($app->connections - $before, 1, 'by its application');
     }
+    $httpd->ok_healthy;
+};
+
+sub recipe {
+    my ($title) = @_;
+    my ($recipe) = grep { $_->{title} eq $title } sections('docs/recipes.rst');
+    return map { $_->{text} } grep { "@{ $_->{classes} }" =~ /apache/ }
+        @{ $recipe->{blocks} };
+}
+
+subtest 'an application that owns the site' => sub {
+    my $dir = Private::temp_dir('own');
+    my $app = FcgiApp->start(sub {
+        my ($c) = @_;
+        my $request = $c->read_request(5) or return;
+        my $url = $request->{params}{PATH_INFO};
+        my %says = ('/404' => "Status: 404\r\n", '/accel' =>
+                    "X-Accel-Redirect: /protected/report.txt\r\n",
+                    '/news/1' => "Cache-Control: max-age=1\r\n"
+                    . "ETag: \"a\"\r\n");
+        $c->reply(($says{$url} // '') . "Content-Type: text/plain\r\n\r\n"
+                  . "its own $url");
+    });
+    my $config = join "\n", (recipe('Downloads'))[-1], recipe('Error pages'),
+        recipe('A cache'), 'FcgiConnectTimeout 200ms', '';
+    $config =~ s{/srv/shop/files}{$dir}g;
+    $config =~ s{fcgi:127\.0\.0\.1:3000}{\@APP\@}g;
+    $config =~ s{/var/cache/apache2/mod_cache_disk}{\@ROOT\@/tmp};
+    Private::spew("$dir/report.txt", 'a report');
+    my $httpd = Httpd->start(modules => \@ALL, vars => { APP => $app->handler },
+        files => { map { ("errors/$_.html" => "the site's $_") }
+                   404, 500, 502 .. 504 }, config => $config);
+    my $get = sub { (ask($httpd->port, 'x', path => $_[0])->body)[0] };
+    is($get->('/x'), 'its own /x');
+    is($get->('/404'), "the site's 404", 'error pages');
+    is($get->('/accel'), 'a report', 'a download');
+    is(ask($httpd->port, 'x', path => '/protected/report.txt')->status, 403);
+    is($get->('/news/1'), 'its own /news/1', 'a page that is cached');
+    $app->stop;
+    is($get->('/x'), "the site's 503", 'when the application is not there');
+    # it may be fresh for a second still
+    ok(Private::wait_until(10, sub {
+        my $answer = ask($httpd->port, 'x', path => '/news/1');
+        return $answer->body eq 'its own /news/1'
+            && ($answer->header('Warning') // '') =~ /^111 /;
+    }), 'and the stale page');
     $httpd->ok_healthy;
 };
 

@@ -80,11 +80,6 @@ subtest 'lintian' => sub {
 subtest 'what is in it' => sub {
     my (undef, $control) = Private::run('dpkg-deb', '-f', $deb);
     is(field('Package', $control), $NAME, 'its name');
-    my ($version, $unreleased) = Private::slurp("$TOP/CHANGES")
-        =~ /^Changes with mod_fastcgi_handler (\S+)( \(not released yet\))?/;
-    like(field('Version', $control),
-         $unreleased ? qr/^\Q$version\E~/ : qr/^\Q$version\E-/,
-         'the version is that of CHANGES');
     like(field('Depends', $control), qr/\bapache2-api-\d+/,
          'it depends on the API of httpd');
     my $root = "$dir/build/root";
@@ -94,8 +89,11 @@ subtest 'what is in it' => sub {
     my $files = files_below($root) =~ s/\.gz$//mgr;
     is(join("\n", sort split /\n/, $files), join("\n", sort
         "$root/etc/apache2/conf-available/$CONF.conf",
-        "$root/etc/apache2/mods-available/fastcgi_handler.load",
-        "$root/usr/lib/apache2/modules/mod_fastcgi_handler.so",
+        map({ "$root/etc/apache2/mods-available/fastcgi_handler.$_" }
+            qw(conf load)),
+        "$root/etc/apache2/mods-available/proxy_fastcgi.load",
+        map({ "$root/usr/lib/apache2/modules/mod_$_.so" }
+            qw(fastcgi_handler proxy_fastcgi)),
         "$root/usr/share/lintian/overrides/$NAME",
         map { "$doc/$_" } qw(NOTICE README.rst changelog changelog.Debian
                              copyright), @docs),
@@ -192,6 +190,7 @@ sub files_of_httpd {
 sub is_on { return -e "$root/etc/apache2/$_[0]" }
 
 my $MODULE_ON = 'mods-enabled/fastcgi_handler.load';
+my $FACTOR_ON = 'mods-enabled/fastcgi_handler.conf';
 my $CONF_ON = "conf-enabled/$CONF.conf";
 
 sub restart {
@@ -217,9 +216,50 @@ sub serves_php {
     return;
 }
 
+# FCGI36 is said where nobody chose how many requests can wait.
+sub waits_for_many {
+    my $log = "$root/var/log/apache2/error.log";
+    return if (inside(qw(apache2 -v)))[1] !~ m{Apache/2\.4\.(\d+)}
+        || $1 < 63;
+    unlike(Private::slurp($log), qr/FCGI36/, 'it is chosen how many can wait');
+    my $file = "$root/etc/apache2/mods-enabled/mpm_event.conf";
+    my $text = Private::slurp($file);
+    Private::spew($file, "${text}AsyncRequestWorkerFactor 3\n");
+    restart();
+    unlike(Private::slurp($log), qr/FCGI36/, 'also in mpm_event.conf');
+    Private::spew($file, $text);
+    return;
+}
+
 sub serves_no_php {
     is(get('/plain.txt')->{body}, "plain\n", 'httpd serves static files');
     unlike(get('/show.php')->{body}, qr/^fpm-fcgi/, 'and no PHP');
+    return;
+}
+
+# The second module serves the php-fpm package's own configuration.
+sub serves_for_mod_proxy {
+    my ($php, @apt) = @_;
+    my $debfile = pop @apt;
+    my $on = 'mods-enabled/proxy_fastcgi.load';
+    ok(!is_on($on), 'the module for mod_proxy is off');
+    succeeds('a2disconf', 'a2disconf', $CONF);
+    succeeds('a2enmod', qw(a2enmod proxy_fcgi proxy_fastcgi));
+    succeeds('a2enconf', 'a2enconf', $php);
+    restart();
+    is(get('/show.php/more')->{body}, 'fpm-fcgi /more ', 'it serves PHP');
+    like(Private::slurp("$root/var/log/apache2/error.log"),
+         qr{FCGI26: backend fcgi:/run/php/}, 'by this engine');
+    succeeds('apt-get remove', @apt, 'remove', $NAME);
+    ok(!is_on($on), 'a removal switches it off');
+    succeeds('configtest', qw(apache2ctl configtest));
+    succeeds('apt-get install', @apt, 'install', $debfile);
+    ok(is_on($on), 'and it is on again');
+    succeeds('a2disconf', qw(a2disconf -p), $php);
+    succeeds('a2dismod', qw(a2dismod proxy_fastcgi));
+    succeeds('a2dismod', qw(a2dismod -p proxy_fcgi proxy));
+    succeeds('a2enconf', 'a2enconf', $CONF);
+    restart();
     return;
 }
 
@@ -270,6 +310,9 @@ subtest 'installed, used, removed, purged' => sub {
     like(succeeds('httpd has loaded it', 'sh', '-c',
                   'cat /proc/$(cat /run/apache2/apache2.pid)/maps'),
          qr/mod_fastcgi_handler\.so/, 'without another word');
+    ok(is_on($FACTOR_ON), 'and so is its configuration');
+    is(Private::slurp("$root/etc/apache2/mods-enabled/mpm_event.conf")
+           =~ /AsyncRequestWorkerFactor/, '', 'which nothing contradicts');
     like(succeeds('a2enmod', qw(a2enmod fastcgi_handler)),
          qr/already enabled/, 'a2enmod has nothing to do');
     ok(!is_on($CONF_ON), 'the configuration for PHP is not on');
@@ -278,6 +321,9 @@ subtest 'installed, used, removed, purged' => sub {
     succeeds('a2enconf', 'a2enconf', $CONF);
     restart();
     serves_php();
+    succeeds('a graceful restart', qw(apache2ctl graceful));
+    serves_php();
+    waits_for_many();
 
     # The administrator's choices outlive new versions.
     my $file = "$root/etc/apache2/conf-available/$CONF.conf";
@@ -301,6 +347,8 @@ subtest 'installed, used, removed, purged' => sub {
     ok(is_on($MODULE_ON), 'a module that is on stays on');
     ok(!is_on($CONF_ON), 'and a configuration that is off stays off');
     succeeds('a2enconf', 'a2enconf', $CONF);
+
+    serves_for_mod_proxy($php, @apt, $debfile);
 
     # Removed while it is in use, and back again.
     succeeds('apt-get remove', @apt, 'remove', $NAME);

@@ -49,10 +49,6 @@ subtest 'the spec' => sub {
     is($status, 0, 'is read') or diag $output;
     unlike($output, qr/%\{?_httpd/, 'no macro of httpd is left in it');
     ($version) = $output =~ /^Version:\s*(\S+)/m;
-    my ($expected, $unreleased) = Private::slurp("$TOP/CHANGES")
-        =~ /^Changes with mod_fastcgi_handler (\S+)( \(not released yet\))?/;
-    like($version, $unreleased ? qr/^\Q$expected\E~/ : qr/^\Q$expected\E$/,
-         'the version is that of CHANGES');
     ($status, $output) = Private::run('rpmlint', $SPEC);
     is($status, 0, 'rpmlint is content') or diag $output;
     like($output, qr/ 0 errors,/, 'and finds no error') or diag $output;
@@ -63,16 +59,12 @@ subtest 'the spec' => sub {
 };
 
 subtest 'the RPM' => sub {
-    my ($status, $output) = Private::run('sh', '-c', <<'EOC', $TOP, "$dir",
-mkdir "$1/SOURCES" "$1/tmp" && tar -C "$0" -cz --transform "s,^\.,$2," \
-    -f "$1/SOURCES/$2.tar.gz" --exclude-vcs --exclude=./build \
-    --exclude=.libs --exclude='*.o' --exclude='*.lo' --exclude='*.slo' \
-    --exclude='*.la' --exclude='*.so' .
-EOC
-        "$NAME-$version");
+    my ($status, $output) = Private::run(
+        'make', '--no-print-directory', '-C', $TOP, 'dist',
+        "DIST=$dir/$NAME-$version.tar.gz");
     is($status, 0, 'the source is packed') or diag $output;
-    ($status, $output) = Private::run('rpmbuild', '-bb', '--nodeps', @DEFINED,
-                                      $SPEC);
+    ($status, $output) = Private::run('rpmbuild', '-tb', '--nodeps', @DEFINED,
+                                      "$dir/$NAME-$version.tar.gz");
     is($status, 0, 'rpmbuild') or diag $output;
     unlike($output, qr/\.[ch]:\d+:.*(?:warning|error):/, 'without a warning');
     my @rpms = glob "$dir/RPMS/*/*.rpm";
@@ -101,14 +93,16 @@ EOC
     my @docs = map { s{^\Q$TOP\E/}{}r } glob "$TOP/docs/*";
     is_deeply([sort @files], [sort
         '/etc/httpd/conf.modules.d/10-fastcgi_handler.conf',
-        "$modules/$NAME.so", 'licenses/LICENSE', 'licenses/NOTICE',
+        "$modules/$NAME.so", "$modules/mod_proxy_fastcgi.so",
+        'licenses/LICENSE', 'licenses/NOTICE',
         map { "doc/$_" } qw(CHANGES README.rst
                             fastcgi-handler-php-fpm.conf.example), @docs],
         'its files');
     my $load = "$root$macros{_httpd_modconfdir}/10-fastcgi_handler.conf";
-    is(Private::slurp($load),
-       "LoadModule fastcgi_handler_module modules/$NAME.so\n",
-       'the line that loads the module');
+    my $text = Private::slurp($load);
+    like($text, qr/^LoadModule fastcgi_handler_module modules\/$NAME\.so\n/,
+         'the line that loads the module');
+    chooses("$root$modules/$NAME.so", $text);
     serves("$root$modules/$NAME.so",
            glob "$root/usr/share/doc/*/fastcgi-handler-php-fpm.conf.example");
 };
@@ -127,6 +121,25 @@ sub serves {
     like($httpd->error_log, qr{fcgi:/run/php-fpm/www\.sock}, 'on its socket');
     is($status->($_), 403, "$_ is for nobody") for '/.php', '/b.phps';
     $httpd->ok_healthy;
+    return;
+}
+
+# FCGI36 is said where nobody chose how many requests can wait.
+sub chooses {
+    my ($module, $text) = @_;
+    $text =~ s{modules/\Q$NAME\E\.so}{$module};
+    local $ENV{HTTPD_PRELOAD} = '';
+    for my $mpm (qw(event worker prefork)) {
+        local $ENV{MPM} = $mpm;
+        my $httpd = Httpd->start(
+            module => 0, config => "${text}SetHandler fcgi:127.0.0.1:9\n");
+        unlike($httpd->words, qr/FCGI36/,
+               "$mpm: it is chosen how many can wait");
+        $httpd->graceful;
+        unlike($httpd->words, qr/FCGI36|:(?:warn|error)\]/,
+               'and a graceful restart accepts it');
+        $httpd->ok_healthy;
+    }
     return;
 }
 

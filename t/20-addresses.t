@@ -328,7 +328,10 @@ subtest 'a wrong address in .htaccess' => sub {
 subtest "mod_proxy's spelling, pasted into .htaccess" => sub {
     my $pasted = $plain->address . '|fcgi://localhost';
     for my $way (qq(SetHandler "fcgi:$pasted"), qq(AddHandler "fcgi:$pasted" .x),
-                 qq(SetHandler "fcgi:@{[ $plain->address ]} ")) {
+                 qq(SetHandler "fcgi:@{[ $plain->address ]} "),
+                 qq(SetHandler " fcgi:@{[ $plain->address ]}"),
+                 qq(AddHandler " fcgi:@{[ $plain->address ]}" .x),
+                 qq(SetHandler "%{reqenv:NONE} fcgi:@{[ $plain->address ]}")) {
         $httpd->write('wrong/.htaccess', $way);
         my $before = $httpd->error_log;
         my $answer = Client->get($httpd->port, '/wrong/a.x');

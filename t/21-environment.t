@@ -12,7 +12,7 @@ use Private;
 use Test::More;
 
 plan skip_all => 'no mod_cgid here'
-    if !-e '/usr/lib/apache2/modules/mod_cgid.so';
+    if !Httpd::has_module('cgid');
 
 # What FcgiApp::echo_params does, as a CGI script.
 my $SCRIPT = <<"EOC" . <<'EOC';
@@ -164,6 +164,8 @@ AddOutputFilter INCLUDES .shtml
 ErrorDocument 404 /error.x
 ErrorDocument 403 "/error.x/no%20way?because=denied"
 ErrorDocument 401 /error.x
+ErrorDocument 400 /error.x
+ErrorDocument 414 /error.x
 
 UserDir @SITE@/users/*/www
 <Directory "@SITE@/users">
@@ -304,7 +306,11 @@ my @TABLE = (
         /none /none?q=%20 /none/a%20b /none.x /none.x/a?q /alias/none
         /alias/none.x/x /forbidden/a.x /forbidden/a.x/b?q /private/a.x
         /~anna/none /~nobody/a.x /ht/forbidden /ht/none /plain.x/a%2Fb
-        /plain.txt/x /fall/none.x /rw/pt/a%3Fb /rw/query/a%20b)],
+        /plain.txt/x /fall/none.x)],
+    # since 2.4.60 and 2.4.56
+    'what mod_rewrite refuses' => Httpd::is_at_least('2.4.60')
+        ? qr{^/error\.x$} : qr{^/(?:error|plain)\.x$} =>
+        [qw(/rw/pt/a%3Fb /rw/query/a%20b)],
     'UserDir' => qr{^/~anna/} => [qw(
         /~anna/a.x /~anna/a.x/i%20n?q /%7Eanna/a.x/x /~anna//a.x)],
     'FallbackResource' => qr{^/front\.x$|^/fall/real\.x$} => [qw(
@@ -369,6 +375,30 @@ subtest 'methods and bodies' => sub {
     like($from_us, qr/^REDIRECT_REQUEST_METHOD=POST$/m, 'POST to an error');
     unlike($from_us, qr/^CONTENT_LENGTH/m, 'has no body and no length');
     is($from_us, $from_cgi =~ s/^CONTENT_LENGTH=3\n//mr, 'all else the same');
+};
+
+# Of most of these httpd knows neither a method nor a URL.  (mod_cgid cannot
+# answer then.)
+subtest 'the error page of a request that cannot be read' => sub {
+    my $head = "Host: localhost\r\nConnection: close\r\n\r\n";
+    my @unread = (
+        414 => 'GET /' . 'x' x 9000 . " HTTP/1.1\r\n$head",
+        400 => "\x16\x03\x01\x02\x00\x01\r\n\r\n",
+        400 => "GET /plain.x/\0 HTTP/1.1\r\n$head",
+        400 => "G\@T /plain.x HTTP/1.1\r\n$head",
+        400 => "GET /plain.x HTTP/1.1\r\nX: " . 'x' x 9000 . "\r\n$head",
+        400 => "GET /plain.x HTTP/1.1\r\nno field\r\n$head",
+        400 => "GET /plain.x HTTP/1.1\r\nConnection: close\r\n\r\n",
+    );
+    while (my ($status, $request) = splice @unread, 0, 2) {
+        my $answer = Client->request($our->port, $request);
+        my $name = FcgiApp::escape(substr $request, 0, 30);
+        is($answer->status, $status, $name);
+        like($answer->body, qr/^SCRIPT_NAME=\/error\.x$/m, 'the error page');
+        like($answer->body, qr/^REDIRECT_STATUS=$status$/m, 'why');
+        like($answer->body, qr/^REDIRECT_REQUEST_METHOD=(?:G[E\@]T)?$/m,
+             'and what method, if there is one');
+    }
 };
 
 subtest 'headers and the server' => sub {

@@ -419,6 +419,35 @@ my %php_ways = (
     '.htaccess, AddHandler' => 'DocumentRoot @DOCROOT@/ht',
 );
 
+my %alias_ways = (
+    Directory => "<Directory \@ROOT@/cgi>\nSetHandler \@APP@\n</Directory>",
+    Location => "<Location /cgi-bin>\nSetHandler \@APP@\nFcgiScript File\n"
+        . '</Location>',
+    If => "<If \"%{HANDLER} == 'cgi-script'\">\nSetHandler \@APP@\n"
+        . "FcgiScript File\n</If>",
+);
+
+subtest 'the scripts of a ScriptAlias' => sub {
+    my @hosts = grep { $_->[2] eq 'Auto' } hosts_of(%alias_ways);
+    my $alias = "ScriptAlias /cgi-bin \@ROOT@/cgi\n";
+    my $httpd = Httpd->start(
+        modules => ['alias'], vars => { APP => $app->handler },
+        files => { '../cgi/a.sh' => '' },
+        config => "<Directory \@ROOT@/cgi>\nRequire all granted\n"
+            . "</Directory>\n" . vhosts({ map {
+                ($_ => $alias . $alias_ways{$_}) } keys %alias_ways }, @hosts));
+    for my $host (@hosts) {
+        my ($name, $way) = @$host;
+        is(seen($httpd, '/cgi-bin/a.sh', Host => $name),
+           '200 /cgi-bin/a.sh|-', "$way: a script");
+        is(seen($httpd, '/cgi-bin/a.sh/x', Host => $name),
+           '200 /cgi-bin/a.sh|/x', 'with what follows');
+        is(seen($httpd, "/cgi-bin/$_", Host => $name), '404',
+           "'$_' is none") for 'none', '', 'none/a.sh';
+    }
+    push @servers, $httpd;
+};
+
 subtest 'photo.jpg/x.php is no script' => sub {
     my @hosts = hosts_of(%php_ways);
     my %photos = ('photo.jpg' => 'a photo', 'real.php' => 'source',

@@ -296,7 +296,7 @@ sub attack {
                                  |.*Internal\ Server\ Error)/sx,
            'refused, or her own') or diag $answer->raw;
     }
-    unlike($httpd->error_log, qr/FCGI(?!13|26)\d\d: /,
+    unlike($httpd->error_log, qr/FCGI(?!13|26|36)\d\d: /,
            'each refusal is FCGI13') or diag $httpd->error_log;
     $httpd->leave;
     return;
@@ -311,6 +311,36 @@ subtest 'attacks where no handler has variables' => sub {
         my ($place) = @{ $attacks{$_} };
         $fixed{$place} || !$own{$place};
     } sort keys %attacks);
+};
+
+# Where the administrator alone has a part in requests nothing is kept of them;
+# whoever writes such pages has one.
+subtest 'pages that set variables, where no .htaccess file is read' => sub {
+    my %page = ('i.x' => 'source', 'p.shtml' =>
+                '<!--#set var="POOL" value="bob" -->'
+                . '<!--#include virtual="i.x" -->');
+    for my $options ('+Includes', '+IncludesNoExec', 'All', '${WITH}',
+                     'FollowSymLinks') {
+        my $httpd = Httpd->start(
+            modules => ['include'], override => 'None', files => \%page,
+            vars => { RUN => $run, OPTIONS => $options }, config => <<'EOC');
+Define WITH Includes
+SetEnvIf Request_URI ^ POOL=alice
+<Directory @DOCROOT@>
+  Options @OPTIONS@
+  AddOutputFilter INCLUDES .shtml
+  <FilesMatch "\.x$">
+    SetHandler "fcgi:@RUN@/%{env:POOL}.sock"
+  </FilesMatch>
+</Directory>
+EOC
+        my $before = $app{bob}->connections;
+        my $answer = get($httpd, '/p.shtml');
+        is($app{bob}->connections, $before, "$options: nobody asks bob")
+            or diag $answer->raw;
+        is(who(get($httpd, '/i.x')), 'alice', 'who asks alice gets her');
+        $httpd->leave;
+    }
 };
 
 # ---- what administrators rely on ----

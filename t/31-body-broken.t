@@ -14,7 +14,8 @@ use Test::More;
 my $HEAD = "Content-Type: text/plain\r\n\r\n";
 
 # Reports what the request was and how it ended; answers if it was whole.
-# In an echo each piece goes back at once.
+# In an echo each piece goes back at once; a talker says something all the
+# time.
 sub serve {
     my ($c) = @_;
     my $request = $c->read_params or return;
@@ -22,8 +23,8 @@ sub serve {
     my %seen = (stdin => '', complete => 0, aborted => 0,
                 length => $request->{params}{CONTENT_LENGTH});
     $c->report(begun => 1);
-    $c->stdout($HEAD) if $how eq 'echo';
-    while (my $record = eval { $c->read_record }) {
+    $c->stdout($HEAD) if $how ne 'quiet';
+    while (my $record = $how eq 'talk' ? talk($c) : eval { $c->read_record }) {
         my ($type, $content) = @$record{qw(type content)};
         $seen{aborted} = 1 if $type == FCGI_ABORT_REQUEST;
         $seen{complete} = 1 if $type == FCGI_STDIN && $content eq '';
@@ -36,6 +37,18 @@ sub serve {
     $c->report(ended => \%seen);
     return if !$seen{complete};
     return $how eq 'echo' ? $c->end : $c->reply("${HEAD}$seen{stdin}");
+}
+
+# The next record; until it comes there is another byte of the answer again and
+# again, at most for ten seconds.
+sub talk {
+    my ($c) = @_;
+    for (1 .. 50) {
+        my $record;
+        return $record if eval { $record = $c->read_record(0.2); 1 };
+        $c->stdout('.');
+    }
+    return undef;
 }
 
 my $app = FcgiApp->start(\&serve, workers => 4);
@@ -250,6 +263,11 @@ EOC
     my $answer = $conn->read_response;
     ok(!$answer->complete && !$answer->timed_out, 'the begun answer is cut');
     is($answer->body, 'abcd', 'nothing was added');
+
+    $conn = begin('talk', @{ $fields{length} }, port => $slow->port);
+    my $seen = $app->wait_report('ended') || {};
+    ok($seen->{aborted} || $seen->{closed},
+       'it is looked at in the middle of an answer');
     $slow->ok_healthy;
 };
 

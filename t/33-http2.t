@@ -18,7 +18,7 @@ use Time::HiRes qw(time);
 plan skip_all => 'no HTTP/2 on prefork' if Httpd::mpm() eq 'prefork';
 
 my $HEAD = "Content-Type: text/plain\r\n\r\n";
-my $LIMIT = 1.5;        # one second, and some for a busy machine
+my $LIMIT = 3;          # one second, and some for a busy machine
 
 # What the application does once it has the variables, by the query string.
 my %story = (
@@ -200,7 +200,8 @@ for my $protocol (sort keys %protocol) {
     };
 
     subtest "$protocol: a cut answer" => sub {
-        for my $how (qw(cut cut-length cut-overloaded)) {
+        for my $how ('cut-length', Httpd::h2_shows_cuts()
+                     ? qw(cut cut-overloaded) : ()) {
             1 while $app->wait_report('begun', 0);
             my $curl = start_curl($protocol, "/?$how");
             ok(read_curl($curl, qr/first/), "$how: it begins");
@@ -210,9 +211,13 @@ for my $protocol (sort keys %protocol) {
             cmp_ok(time - $from, '<', $LIMIT, 'at once');
             is($curl->{buffer}, 'first', 'nothing is added');
         }
-        my $answer = $ask->('/?cut-at-once');
-        ok($answer->{exit} != 0 || $answer->{status} == 502,
-           'cut at once: no whole answer');
+        SKIP: {
+            skip 'no word of it by this mod_http2', 1
+                if !Httpd::h2_shows_cuts();
+            my $answer = $ask->('/?cut-at-once');
+            ok($answer->{exit} != 0 || $answer->{status} == 502,
+               'cut at once: no whole answer');
+        }
     };
 
     subtest "$protocol: the streams of one connection" => sub {
@@ -220,8 +225,14 @@ for my $protocol (sort keys %protocol) {
         my ($exit, $output) = Private::run(
             'nghttp', '-v', "$base/?cut-at-once", "$base/?good");
         is($exit, 0, 'one is cut');
-        is(() = $output =~ /recv RST_STREAM/g, 1, 'by a reset of its own');
-        like($output, qr/INTERNAL_ERROR/, 'which says that it is an error');
+        SKIP: {
+            skip 'no word of it by this mod_http2', 2
+                if !Httpd::h2_shows_cuts();
+            is(() = $output =~ /recv RST_STREAM/g, 1,
+               'by a reset of its own');
+            like($output, qr/INTERNAL_ERROR/,
+                 'which says that it is an error');
+        }
         like($output, qr/^good.*recv DATA/m, 'the other is answered');
 
         ($exit, $output) = Private::run(

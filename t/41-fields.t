@@ -44,6 +44,10 @@ my %says = (
     no_length => "$TYPE\r\nabcde",
     head_no_length => "$TYPE\r\n",
     big      => "$TYPE\r\n$BIG",
+    mod_future => "${TYPE}Last-Modified: Thu, 01 Jan 2099 00:00:00 GMT\r\n\r\nx",
+    mod_bad    => "${TYPE}Last-Modified: yesterday\r\n\r\nx",
+    mod_empty  => "${TYPE}Last-Modified:\r\n\r\nx",
+    mod_old    => "${TYPE}Last-Modified: Sunday, 06-Nov-94 08:49:37 GMT\r\n\r\nx",
     hint     => "Status: 103\r\nLink: </a>\r\nContent-Length: x\r\n\r\n"
         . "$TYPE\r\nabcde",
 );
@@ -196,6 +200,15 @@ subtest 'conditional requests' => sub {
         is($app->wait_report('sent'), 1, 'the application said it all')
             for 1 .. 4;
     }
+    for my $name (qw(mod_bad mod_empty)) {
+        is_deeply([get($name)->header_all('Last-Modified')], [], $name);
+    }
+    is(get('mod_old')->header('Last-Modified'),
+       'Sun, 06 Nov 1994 08:49:37 GMT', 'as HTTP has it');
+    my $future = get('mod_future');
+    isnt($future->header('Last-Modified'), undef, 'in the future');
+    isnt($future->header('Last-Modified'), 'Thu, 01 Jan 2099 00:00:00 GMT',
+         'is now');
     my ($answer) = on_one_connection([GET => 'etag', "If-Match: \"x\"\r\n"]);
     is_deeply([@$answer{qw(status body)}], [412, 'not so'], 'If-Match');
     is($app->wait_report('sent'), 1, 'the application said it all');

@@ -228,7 +228,12 @@ subtest '100 MB' => sub {
         my $before = peak();
         is_deeply([collect(start($path, @args))], [0, $BIG, $DIGEST], $way);
         my $growth = peak() - $before;
-        cmp_ok($growth, '<', 4096, "and $growth KB more memory");
+        SKIP: {
+            # buffers come and go
+            skip 'a sanitizer keeps what was freed', 1
+                if $ENV{HTTPD_PRELOAD};
+            cmp_ok($growth, '<', 4096, "and $growth KB more memory");
+        }
     }
 };
 

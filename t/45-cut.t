@@ -218,7 +218,7 @@ for my $version (sort keys %version) {
 }
 
 subtest 'every cut has one log line' => sub {
-    my @lines = $httpd->error_log =~ /^.*FCGI(?!26)\d\d.*$/mg;
+    my @lines = $httpd->error_log =~ /^.*FCGI(?!26|36)\d\d.*$/mg;
     is(scalar @lines, 5 * @ways + $id, 'all before');
     is(scalar(grep { /in phase body/ } @lines), $id + 3 * @ways,
        'the phase (a redirect has its headers, too)');
@@ -237,8 +237,12 @@ sub start_curl {
     return { dir => $dir, pid => $pid };
 }
 
+# An answer with a length or chunks lacks its end (18); over TLS later ones of
+# curl see first that the connection does (56).
+my $LACKS_ITS_END = '18|56';
+
 my %curl = (
-    'HTTP/1.1 over TLS' => [1, 18, '1.1', '--http1.1'],
+    'HTTP/1.1 over TLS' => [1, $LACKS_ITS_END, '1.1', '--http1.1'],
     'HTTP/1.0 over TLS' => [1, 56, '1.1', qw(--http1.0 --no-alpn)],
     $H2 ? ('HTTP/2' => [0, 92, '2', '--http2-prior-knowledge'],
            'HTTP/2 over TLS' => [1, 92, '2', '--http2']) : (),
@@ -250,9 +254,11 @@ for my $client (sort keys %curl) {
         : 'http://127.0.0.1:' . $httpd->port;
     subtest "after the headers, $client" => sub {
         my @paths = map { cut_curl($base, path_for($_) . "/chunked/$_",
-                                   $exit, $version, @args) } @ways;
+                                   $exit, $version, @args) }
+            $version eq '2' && !Httpd::h2_shows_cuts() ? () : @ways;
         push @paths, cut_curl($base, '/app/length/close',
-                              $exit == 92 ? 92 : 18, $version, @args);
+                              $exit eq '92' ? 92 : $LACKS_ITS_END, $version,
+                              @args);
         is_deeply([not_aborted(@paths)], [], 'the access log says X');
     };
 }
@@ -268,7 +274,7 @@ sub cut_curl {
        'over within the time');
     Private::end($curl->{pid}, 'KILL');
     like(Private::slurp("$curl->{dir}/log"),
-         qr/\bexit=$exit version=$version\z/, 'curl knows it is cut');
+         qr/\bexit=(?:$exit) version=$version\z/, 'curl knows it is cut');
     return "$path/$name";
 }
 

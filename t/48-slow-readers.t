@@ -20,6 +20,7 @@ my $MPM = Httpd::mpm();
 my $H2 = $MPM ne 'prefork';
 
 # Four threads; with the event MPM that is no limit for connections.
+my $HAS_MANY = $MPM eq 'event' && Httpd::accepts_again();
 my $FOUR = <<'EOC';
 StartServers 1
 ServerLimit 1
@@ -29,9 +30,9 @@ MinSpareThreads 1
 MaxSpareThreads 4
 MaxRequestWorkers 4
 EOC
-my $FEW_THREADS = $MPM eq 'event' ? "${FOUR}AsyncRequestWorkerFactor 50\n"
+my $FEW_THREADS = $HAS_MANY ? "${FOUR}AsyncRequestWorkerFactor 50\n"
     : undef;
-my $READERS = $MPM eq 'event' ? 40 : 10;
+my $READERS = $HAS_MANY ? 40 : 10;
 
 # Bytes in which every place is known, a different part for every number.
 my $DATA = pack 'N*', 0 .. 4 * $MB + 100_000;
@@ -296,7 +297,8 @@ EOC
     $read += $_ for split /\n/, Private::slurp($count);
     is($other->status, 200, 'another request is answered');
     is($one->wait_report('large', 10), 'written', 'after the large answer');
-    cmp_ok($read, '<', $length / 3, 'while the reader still is at its start');
+    # had it been waited for only what the sockets hold would be missing
+    cmp_ok($read, '<', 0.85 * $length, 'while the reader still reads');
     kill 'KILL', $pid;
     waitpid $pid, 0;
     $httpd->ok_healthy;

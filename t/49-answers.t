@@ -346,7 +346,9 @@ subtest 'an answer that is cut while the client is behind' => sub {
             ok(seen('cut'), "$kind, $path: the application has gone");
             my $body = do { local $/; readline $curl->{socket} };
             close $curl->{socket};
-            isnt($?, 0, 'curl sees it');
+            isnt($?, 0, 'curl sees it')
+                if $kind !~ /HTTP/ || Httpd::h2_shows_cuts()
+                || $path eq 'cut_length';
             ok($body eq substr($DATA, 0, length $body),
                'what comes is right');
         }

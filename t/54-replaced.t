@@ -71,7 +71,8 @@ my $httpd = Httpd->start(
         'errors/401.html' => "the site's 401\n",
         'errors/503.html' => "the site's 503\n",
         'plain.txt' => "a file\n",
-        'protected/a.txt' => $ALL, 'closed/a.txt' => 'closed',
+        'protected/a.txt' => $ALL, 'protected/0815' => 'named by a number',
+        'closed/a.txt' => 'closed',
         'ht/a.app' => '', 'ht/.htaccess' => "FcgiErrorOverride On 404\n",
         'noht/a.app' => '', 'rel/a.app' => '', 'rel/down/a.txt' => 'below',
     },
@@ -466,6 +467,8 @@ subtest 'X-Sendfile: the type' => sub {
     for my $name (sort keys %case) {
         is(ask('/file/x', sendfile("$files/$name"))
            ->header('Content-Type'), $case{$name}, "$name has its own");
+        is(ask('/file/x', sendfile("$files/$name", "Content-Type:\r\n"))
+           ->header('Content-Type'), $case{$name}, 'an empty one is none');
         is(ask('/file/x', sendfile("$files/$name",
                                    "Content-Type: image/X\r\n"))
            ->header('Content-Type'), 'image/x', "or the application's");
@@ -623,6 +626,26 @@ subtest 'X-Accel-Redirect: another URL' => sub {
     is_answer(ask('/file/x', accel('/off/page/200'), METHOD => 'POST',
                   BODY => 'x' x 300_000), 200, "the application's page");
     is_deeply(urls(), ['POST /file/x', 'GET /off/page/200'], 'with GET');
+};
+
+subtest 'X-Accel-Redirect: the type' => sub {
+    my @case = (
+        ['/protected/a.txt', 'Content-Type: application/x-own', 'application/x-own'],
+        ['/protected/0815', 'Content-Type: Application/PDF', 'application/pdf'],
+        ['/protected/0815', 'X-A: b', undef],
+        ['/protected/0815', 'Content-Type:', undef],
+        ['/protected/a.txt', 'Content-Type:', 'text/plain'],
+        ['/off/page/200', 'Content-Type: text/html', 'text/plain'],
+        ['/closed/a.txt', 'Content-Type: application/x-own', qr{^text/html}],
+        ['/nowhere', 'Content-Type: application/x-own', 'text/html'],
+    );
+    for my $case (@case) {
+        my ($url, $field, $type) = @$case;
+        my $said = ask('/file/x', accel($url, "$field\r\n"))
+            ->header('Content-Type');
+        ref $type ? like($said, $type, "$url, $field")
+                  : is($said, $type, "$url, $field");
+    }
 };
 
 subtest 'X-Accel-Redirect: no URL here' => sub {

@@ -18,7 +18,7 @@ use Time::HiRes qw(time);
 my $H2 = Httpd::mpm() ne 'prefork';
 my $TYPE = "Content-Type: text/plain\r\n";
 my $ALL = join '', map { sprintf "%08d\n", $_ } 1 .. 2000;      # 18000 bytes
-my $HAS_BROTLI = -e '/usr/lib/apache2/modules/mod_brotli.so';
+my $HAS_BROTLI = Httpd::has_module('brotli');
 
 # What an application says is in the request; if nothing, it says which
 # variables it got.  With X-Wait it waits before it answers, with X-Pause it

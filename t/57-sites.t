@@ -8,6 +8,7 @@ use lib "$Bin/lib";
 use Client;
 use Httpd;
 use JSON::PP qw(decode_json);
+use Machine;
 use PhpFpm;
 use Private;
 use Test::More;
@@ -357,39 +358,10 @@ EOC
 
 # ---- another host ----
 
-my $namespace;
-
-END { Private::run('ip', 'netns', 'del', $namespace) if $namespace }
-
-# Makes another host, joined to this one by a cable: its address.
-sub other_host {
-    my $name = "fcgi$$";
-    my $subnet = ($$ % 32_768) * 4;
-    my ($here, $there) = map {
-        my $n = $subnet + $_;
-        join '.', 198, 18 + ($n >> 16), ($n >> 8) & 255, $n & 255;
-    } 1, 2;
-    return undef if $> != 0 || (Private::run(qw(ip netns add), $name))[0];
-    $namespace = $name;
-    my @steps = (
-        [qw(link add), "${name}a", qw(type veth peer name), "${name}b",
-         'netns', $name],
-        [qw(addr add), "$here/30", 'dev', "${name}a"],
-        [qw(link set), "${name}a", 'up'],
-        ['-n', $name, qw(addr add), "$there/30", 'dev', "${name}b"],
-        ['-n', $name, qw(link set), "${name}b", 'up'],
-    );
-    for my $step (@steps) {
-        my ($status, $output) = Private::run('ip', @$step);
-        return diag("ip @$step: $output") && undef if $status;
-    }
-    return $there;
-}
-
 subtest 'PHP-FPM on another host, with another document root' => sub {
-    my $there = other_host();
-    # Where no network namespace can be made, another address has to do.
-    my $address = $there // '127.0.0.2';
+    my $machine = Machine->start;
+    # Where no other machine can be made, another address has to do.
+    my $address = $machine ? $machine->address : '127.0.0.2';
     my $port = Private::reserve_port()->sockport;
     my $dir = Private::temp_dir('far');
     Private::spew("$dir/there/app/$_.php", $SHOW) for qw(show index);
@@ -406,7 +378,7 @@ pm.max_children = 2
 EOC
     my $pid = Private::spawn(
         log => "$dir/output", exec => [
-            $there ? (qw(ip netns exec), $namespace) : (),
+            $machine ? $machine->under : (),
             PhpFpm::program(), '-n', '--nodaemonize', '--fpm-config',
             "$dir/fpm.conf"]);
     ok(Private::wait_until(10, sub {
@@ -436,9 +408,10 @@ EOC
                "$dir/there", undef, '/app/show.php', '/more'],
               'the paths are those of that host') or diag explain $shown;
     SKIP: {
-        skip 'no network namespace could be made', 2 if !$there;
-        like($shown->{devices}, qr/^\s*${namespace}b:/m, 'it runs there');
-        unlike($shown->{devices}, qr/^\s*${namespace}a:/m, 'and not here');
+        skip Machine::why_not(), 2 if !$machine;
+        my $name = $machine->name;
+        like($shown->{devices}, qr/^\s*${name}b:/m, 'it runs there');
+        unlike($shown->{devices}, qr/^\s*${name}a:/m, 'and not here');
     }
     is(shown($server, '/app/')->{file}, "$dir/there/app/index.php",
        'an index');

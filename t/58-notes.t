@@ -115,5 +115,21 @@ subtest 'no connection' => sub {
     is($notes->{'fcgi-app-status'}, '-', 'no status');
 };
 
+subtest 'they are made where any directive names one' => sub {
+    my $other = Httpd->start(
+        vars => { APP => $app->handler }, config => <<'EOC');
+CustomLog logs/other.log "logged %U" "expr=%{note:FCGI-Tries} -eq 1"
+<Location /app>
+  SetHandler @APP@
+</Location>
+EOC
+    is(Client->get($other->port, '/app/other')->status, 200, 'answered');
+    $other->wait_for_access(qr{/app/other});
+    is(Private::slurp($other->root . '/logs/other.log'),
+       "logged /app/other\n", 'as the condition of an access log');
+    $other->leave;
+};
+
 $httpd->ok_healthy;
+Httpd->ok_left;
 done_testing;

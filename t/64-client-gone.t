@@ -63,22 +63,16 @@ sub finish {
 
 my $app = FcgiApp->start(\&serve, workers => 8);
 
-# One thread, and it has to be free again for the next request.
-my $one_thread = Httpd::mpm() eq 'prefork' ? <<'EOC' : <<'EOC';
+# One thread, or the least that there can be, and it has to be free again for
+# the next request.
+my $one_thread = Httpd::mpm() eq 'prefork' ? <<'EOC'
 StartServers 1
 ServerLimit 1
 MinSpareServers 1
 MaxSpareServers 1
 MaxRequestWorkers 1
 EOC
-StartServers 1
-ServerLimit 1
-ThreadLimit 1
-ThreadsPerChild 1
-MinSpareThreads 1
-MaxSpareThreads 1
-MaxRequestWorkers 1
-EOC
+    : Httpd::single(Httpd::accepts_again() ? 1 : 2);
 
 my $httpd = Httpd->start(
     mpm => $one_thread, vars => { APP => $app->handler },

@@ -6,91 +6,22 @@ use warnings;
 use FindBin qw($Bin);
 use lib "$Bin/lib";
 use Client;
+use Clock;
 use FcgiApp;
 use Httpd;
 use Private;
 use Test::More;
+
+# httpd measures how long it leaves a parked connection alone by the time of
+# day; a subtest is about that.
+delete $ENV{PARK};
 use Time::HiRes qw(sleep time);
 
 my $HEAD = "Content-Type: text/plain\r\n\r\n";
 my $HOUR = 3600;
 my $SOON = 4;           # seconds by which a limit of one has come, surely
 
-# httpd with this before the C library has the time of day that is written
-# into a file, as seconds to add: from one moment to the next.
-my $CLOCK = <<'EOC';
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/time.h>
-#include <time.h>
-
-static volatile long long *shift;
-
-__attribute__((constructor)) static void start(void)
-{
-    int fd = open(getenv("CLOCK_SHIFT"), O_RDONLY);
-
-    shift = mmap(0, sizeof(*shift), PROT_READ, MAP_SHARED, fd, 0);
-}
-
-int gettimeofday(struct timeval *now, void *zone)
-{
-    static int (*real)(struct timeval *, void *);
-    int rv;
-
-    if (!real) {
-        real = dlsym(RTLD_NEXT, "gettimeofday");
-    }
-    rv = real(now, zone);
-    now->tv_sec += shift ? *shift : 0;
-    return rv;
-}
-
-int clock_gettime(clockid_t clock, struct timespec *now)
-{
-    static int (*real)(clockid_t, struct timespec *);
-    int rv;
-
-    if (!real) {
-        real = dlsym(RTLD_NEXT, "clock_gettime");
-    }
-    rv = real(clock, now);
-    if (clock == CLOCK_REALTIME) {
-        now->tv_sec += shift ? *shift : 0;
-    }
-    return rv;
-}
-
-time_t time(time_t *to)
-{
-    struct timeval now;
-
-    gettimeofday(&now, 0);
-    if (to) {
-        *to = now.tv_sec;
-    }
-    return now.tv_sec;
-}
-EOC
-
-my $build = Private::temp_dir('clock');
-Private::spew("$build/clock.c", $CLOCK);
-my ($failed, $output) = Private::run($ENV{CC} || 'cc',
-    qw(-shared -fPIC -o), "$build/clock.so", "$build/clock.c", '-ldl');
-die $output if $failed;
-
-# In place, as the processes have it in their memory.
-sub set_clock {
-    my ($seconds) = @_;
-    open my $file, '+<:raw', "$build/shift" or die $!;
-    syswrite $file, pack 'q', $seconds;
-    return;
-}
-
-Private::spew("$build/shift", pack 'q', 0);
+my $clock = Clock->new;
 
 # ?HOW
 my %says = (
@@ -123,9 +54,7 @@ my @app = map { FcgiApp->start(sub {
 
 my $nowhere = Private::temp_dir('nowhere') . '/none.sock';
 my $httpd = Httpd->start(
-    env => { CLOCK_SHIFT => "$build/shift",
-             LD_PRELOAD => join ' ', $ENV{HTTPD_PRELOAD} // (),
-                 "$build/clock.so" },
+    env => $clock->environment,
     vars => { APP => $app[0]->handler, ONE => $app[1]->address,
               KEPT => $app[2]->address, NOWHERE => $nowhere },
     config => <<'EOC');
@@ -147,6 +76,10 @@ FcgiBackend kept @KEPT@ max=3 keepalive=1 idle=1
   SetHandler @APP@
   FcgiTotalTimeout 1
 </Location>
+<Location /parked>
+  SetHandler @APP@
+  FcgiPark 0
+</Location>
 <Location /one>
   SetHandler fcgi:one
 </Location>
@@ -165,7 +98,7 @@ sub ask {
     $conn = Client->connect($httpd->port);
     $conn->send("GET $url HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     sleep 0.3;
-    set_clock($shift);
+    $clock->set($shift);
     my $answer = $conn->read_response(timeout => 15);
     return ($answer, Time::HiRes::clock_gettime(
         Time::HiRes::CLOCK_MONOTONIC()) - $since);
@@ -179,7 +112,7 @@ for my $shift (-$HOUR, $HOUR) {
         my ($answer, $took) = ask($url, $shift);
         is($answer->status // 'none', $limits{$url}, "$url, set $way");
         ok($took > 0.9 && $took < $SOON, 'in its time') or diag $took;
-        set_clock(0);
+        $clock->set(0);
     }
 
     subtest "in line, set $way" => sub {
@@ -190,7 +123,7 @@ for my $shift (-$HOUR, $HOUR) {
         my ($answer, $took) = ask('/one/x?good', $shift);
         is($answer->status // 'none', 503, 'queue-timeout');
         ok($took > 0.9 && $took < $SOON, 'in its time') or diag $took;
-        set_clock(0);
+        $clock->set(0);
         $app[1]->release("go$number");
         ok($app[1]->wait_report('closed', 15), 'not busy any more');
     };
@@ -199,24 +132,50 @@ for my $shift (-$HOUR, $HOUR) {
         is(Client->get($httpd->port, '/kept/x?good')->body, 'good', 'kept');
         sleep 0.3;
         my $since = time;
-        set_clock($shift);
+        $clock->set($shift);
         ok($app[2]->wait_report('closed', 15), 'and closed');
         ok(time - $since > 0.4 && time - $since < $SOON, 'in its time')
             or diag time - $since;
-        set_clock(0);
+        $clock->set(0);
     };
 }
+
+# httpd measures its own Timeout by the time of day, and closes what waits for
+# longer.
+subtest 'without a thread, set forward' => sub {
+    plan skip_all => 'not with this httpd' if !Httpd::can_park();
+    my @conns = map { Client->connect($httpd->port) } 1 .. 2;
+    for my $waiting (@conns) {
+        $waiting->send("GET /parked/x?busy HTTP/1.1\r\nHost: x\r\n\r\n");
+        ok($app[0]->wait_report('busy'), 'it waits');
+    }
+    sleep 0.3;
+    $clock->set($HOUR);
+    Client->get($httpd->port, '/kept/x?good'); # which wakes httpd
+    ok($_->at_eof(10), 'httpd closed it') for @conns;
+    ok(Private::wait_until(10, sub {
+        my @lines = $httpd->access_log =~ m{/parked/x\?busy \S+" 499 }g;
+        @lines == 2;
+    }), 'as the access log says') or diag($httpd->access_log);
+    like($httpd->error_log, qr/FCGI09: .*httpd closes the client's/,
+         'and the error log');
+    ok($app[0]->wait_report('closed', 15), 'the application is left')
+        for @conns;
+    $clock->set(0);
+    is(Client->get($httpd->port, '/kept/x?good')->body, 'good',
+       'others are served');
+};
 
 subtest 'a stream' => sub {
     $conn = Client->connect($httpd->port);
     $conn->send("GET /total/x?ticks HTTP/1.1\r\nHost: x\r\n\r\n");
     ok($conn->read_until(qr/one /, 5), 'the first piece');
-    set_clock(-$HOUR);
+    $clock->set(-$HOUR);
     $app[0]->release('two');
     ok($conn->read_until(qr/two /, 5), 'the next, with the clock set back');
     $app[0]->release('end');
     like($conn->read_response->body, qr/end\z/, 'the last');
-    set_clock(0);
+    $clock->set(0);
 };
 
 $httpd->ok_healthy;

@@ -27,18 +27,11 @@ my $H2 = Httpd::mpm() ne 'prefork';
 my $HEAD = "Content-Type: text/plain\r\n\r\n";
 
 # One process with one thread for requests: its memory tells.
-my $ONE = $H2 ? <<'EOC' : <<'EOC2';
+my $ONE = $H2 ? Httpd::single(Httpd::accepts_again() ? 1 : 2) : <<'EOC';
 StartServers 1
 ServerLimit 1
-ThreadsPerChild 1
-MinSpareThreads 1
-MaxSpareThreads 1
 MaxRequestWorkers 1
 EOC
-StartServers 1
-ServerLimit 1
-MaxRequestWorkers 1
-EOC2
 
 # Bytes in which every place is known.
 sub make_body {

@@ -150,8 +150,12 @@ for my $protocol (sort keys %over) {
                 my $before = $httpd->error_log;
                 my ($status, $body, $complete) =
                     @{ $over{$protocol}->("$place/x?$how", 'pass 4000 fail') };
-                ok(!$complete, 'what is not whole is not taken for whole')
-                    or diag "$status, " . length($body) . ' bytes';
+                my $shows = $protocol ne 'HTTP/2' || Httpd::h2_shows_cuts()
+                    || $how =~ /length|file/;
+                if ($shows) {
+                    ok(!$complete, 'what is not whole is not taken for whole')
+                        or diag "$status, " . length($body) . ' bytes';
+                }
                 ok(length $body <= 4000 && $body eq substr($BODY, 0,
                    length $body), 'a part of the answer at most');
                 my @lines = new_lines($before);

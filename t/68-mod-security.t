@@ -11,6 +11,9 @@ use Httpd;
 use Private;
 use Test::More;
 
+plan skip_all => 'no mod_security2 for this httpd'
+    if !Httpd::has_module('security2');
+
 my $H2 = Httpd::mpm() ne 'prefork';
 my $HEAD = "Content-Type: text/html\r\n";
 

@@ -376,6 +376,9 @@ subtest 'a rule that gives the handler' => sub {
         'virt/file' => 'a file', 'virt/index.html' => 'an index',
         'virt/.htaccess' => 'Require all denied', 'app/virt/file' => 'x',
         'files/a' => 'a',
+        'sites/.htaccess' => "RewriteEngine On\n"
+            . "RewriteRule ^[a-z]+/(.*) \$1 [L]\nRewriteRule ^b a.x [L]",
+        'sites/a.x' => 'x', 'sites/b.x' => 'x',
         'ht/x' => 'x', 'ht/.htaccess' => <<'EOC' }, config => <<'EOC');
 RewriteEngine On
 RewriteRule ^(gone|folder.*)$ - [H=@APP@]
@@ -388,6 +391,7 @@ RewriteRule ^/pattern - [H=@APP@]
 RewriteRule ^/moved/(.*) /virt/$1 [PT,H=@APP@]
 RewriteRule ^/other - [H=cgi-script]
 RewriteRule ^/both/rule - [H=@APP@]
+RewriteRule \.x$ - [H=@APP@]
 <Location /virt>
   FcgiScript Virtual
 </Location>
@@ -442,9 +446,127 @@ EOC
         '/pattern/abc/x' => '200 /pattern/abc|/x', '/pattern/7' => 404,
         '/other/x' => 404, '/both/rule/x' => '200 /both|/rule/x',
         '/ht/gone' => '200 /ht|/gone', '/ht/folder/x' => '200 /ht|/folder/x',
-        '/ht/none' => 404);
+        '/ht/none' => 404,
+        # a rule of the folder leads elsewhere
+        '/sites/a.x' => '200 /sites/a.x|-', '/sites/b.x' => '200 /sites/a.x|-',
+        '/sites/one/a.x' => '200 /sites/a.x|-', '/sites/one/c.x' => 404);
     is(seen($httpd, '/all/x', Host => 'everywhere'), 404,
        'no Location says Virtual');
+};
+
+# Where there is no file these look for another: MultiViews for one with more
+# extensions, CheckSpelling for a similar name, FallbackResource for a script.
+subtest 'no other file is looked for' => sub {
+    my $httpd = start(
+        modules => [qw(negotiation speling rewrite)],
+        files => { 'script.x' => '', 'page.html' => 'a page',
+                   'two.html.de' => '', 'folder/a' => '',
+                   'sub/folder/a' => '' },
+        config => <<'EOC');
+Options FollowSymLinks MultiViews
+CheckSpelling On
+AddHandler @APP@ .x
+<VirtualHost *>
+  ServerName virtual
+  <Location />
+    SetHandler @APP@
+    FcgiScript Virtual
+  </Location>
+</VirtualHost>
+<VirtualHost *>
+  ServerName rule
+  FallbackResource /script.x
+  RewriteEngine On
+  RewriteRule ^/ - [H=@APP@]
+  <Location />
+    FcgiScript Virtual
+  </Location>
+</VirtualHost>
+<VirtualHost *>
+  ServerName folder
+  FallbackResource /script.x
+  DirectoryIndex page.html
+  <Directory @DOCROOT@>
+    RewriteEngine On
+    RewriteRule ^ - [H=@APP@]
+  </Directory>
+  <Location />
+    FcgiScript Virtual
+  </Location>
+</VirtualHost>
+<VirtualHost *>
+  ServerName auto
+  <Location />
+    SetHandler @APP@
+  </Location>
+</VirtualHost>
+<VirtualHost *>
+  ServerName beside
+  <Directory @DOCROOT@>
+    Options +MultiViews
+  </Directory>
+</VirtualHost>
+EOC
+    for my $host (qw(virtual rule)) {
+        is(seen($httpd, $_, Host => $host), "200 |$_", "$host: $_")
+            for qw(/ /none /page /PAGE.html /two /script /script.x /script.x/a
+                   /script.y /folder /folder/ /folder/b /sub/folder/);
+    }
+    is(seen($httpd, $_, Host => 'folder'), "200 |$_", "a folder's rule: $_")
+        for qw(/ /none /PAGE.html /script.x /folder/ /folder/b);
+    is(seen($httpd, $_, Host => 'auto'), "200 |$_", "auto: $_")
+        for qw(/ /folder /folder/ /sub/folder/);
+    is(seen($httpd, '/PAGE.html', Host => 'beside'),
+       '301 http://beside/page.html', 'elsewhere a name is corrected');
+    is(seen($httpd, '/page', Host => 'beside'), '200 a page', 'and completed');
+};
+
+# On Debian modules are loaded in the order of their names, ours before
+# mod_proxy: its hook must not be kept from the rules in <Proxy>.
+subtest 'what mod_proxy takes' => sub {
+    my $modules = Httpd::module_dir();
+    plan skip_all => 'no mod_proxy here' if !Httpd::has_module('proxy');
+    my $behind = start(files => { 'open/a' => 'behind', 'shut/a' => 'shut' });
+    my $httpd = Httpd->start(
+        modules => ['rewrite'],
+        vars => { APP => $app->handler, BEHIND => $behind->port,
+                  MODULES => $modules }, config => <<'EOC');
+LoadModule proxy_module @MODULES@/mod_proxy.so
+LoadModule proxy_http_module @MODULES@/mod_proxy_http.so
+LimitRequestLine 20000
+<Proxy "http://127.0.0.1:@BEHIND@/shut*">
+  Require all denied
+</Proxy>
+ProxyPass /open http://127.0.0.1:@BEHIND@/open
+ProxyPass /shut http://127.0.0.1:@BEHIND@/shut
+RewriteEngine On
+RewriteRule ^/rule/(.*) http://127.0.0.1:@BEHIND@/$1 [P]
+<VirtualHost *>
+  ServerName auto
+  RewriteEngine On
+  RewriteOptions Inherit
+  <Location />
+    SetHandler @APP@
+  </Location>
+</VirtualHost>
+<VirtualHost *>
+  ServerName virtual
+  RewriteEngine On
+  RewriteOptions Inherit
+  <Location />
+    SetHandler @APP@
+    FcgiScript Virtual
+  </Location>
+</VirtualHost>
+EOC
+    push @servers, $httpd;
+    for my $host (qw(auto virtual)) {
+        is(seen($httpd, $_, Host => $host), '200 behind', "$host: $_")
+            for qw(/open/a /rule/open/a);
+        is(seen($httpd, $_, Host => $host), 403, "$host: " . substr $_, 0, 60)
+            for qw(/shut/a /rule/shut/a), '/shut/' . 'x' x 5000;
+        is(seen($httpd, '/x', Host => $host), '200 |/x', "$host: /x");
+    }
 };
 
 # It asks for a tunnel to a host and has no URL (RFC 9110, 9.3.6).

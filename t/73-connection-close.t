@@ -31,18 +31,21 @@ my $app = FcgiApp->start(sub {
     my $params = $request->{params};
     my ($name) = "$params->{SCRIPT_NAME}$params->{PATH_INFO}" =~ m{/(\w+)$};
     return $c->reply("$says{$name}[0]$TYPE\r\nbody") if $name ne 'work';
-    # says it all, and works on
-    $c->stdout("Connection: close\r\nContent-Length: 4\r\n$TYPE\r\nbody");
+    # says it all, and works on; or has more to say
+    my $all = $params->{QUERY_STRING} eq '' ? 4 : 5;
+    $c->stdout("Connection: close\r\nContent-Length: $all\r\n$TYPE\r\nbody");
     $c->wait_release('work', 10);
-    $c->report(worked => 1);
+    # an end would be here within a second
+    $c->report(worked => !$c->wait_eof(2.5));
     $c->reply('');
 }, workers => 4);
 
 my $httpd = Httpd->start(
     vars => { APP => $app->handler }, http2 => $H2,
-    modules => [qw(cache cache_disk include)],
+    modules => [qw(cache cache_disk include filter deflate)], tls => 1,
     files => { 'other.txt' => 'a file', 'page.shtml' =>
-               '<!--#include virtual="/app/close" -->' },
+               '<!--#include virtual="/app/close" -->', 'work.shtml' =>
+               '<!--#include virtual="/app/work" -->' },
     config => <<'EOC');
 CacheRoot @ROOT@/tmp
 CacheQuickHandler off
@@ -50,11 +53,11 @@ AddOutputFilter INCLUDES .shtml
 <Directory @DOCROOT@>
   Options +Includes
 </Directory>
-<LocationMatch "^/(app|cache|override)/">
+<LocationMatch "^/(app|cache|override|zip)/">
   SetHandler @APP@
 </LocationMatch>
-<Location /app/>
-  FcgiIgnoreClientAbort On
+<Location /zip/>
+  SetOutputFilter DEFLATE
 </Location>
 <Location /cache/>
   CacheEnable disk
@@ -126,7 +129,32 @@ subtest 'an application that works on' => sub {
               ['body', 1, 'close'], 'the client has it all, and may go');
     $conn->close;
     $app->release('work');
-    is($app->wait_report('worked', 10), 1, 'and the application is done');
+    is($app->wait_report('worked', 10), 1, 'and the application works on');
+    $conn = Client->connect($httpd->port);
+    $conn->send("GET /app/work HTTP/1.1\r\nHost: x\r\n\r\n");
+    is($conn->read_response(timeout => 5)->body, 'body');
+    $conn->reset;
+    is($app->wait_report('worked', 10), 1, 'also behind a reset');
+    my @urls = ('https://127.0.0.1:' . $httpd->tls_port . '/app/work');
+    push @urls, 'http://127.0.0.1:' . $httpd->port . '/app/work' if $H2;
+    for my $url (@urls) {
+        is(Client::curl('-k', $url =~ /^https/ ? '--http1.1'
+                        : '--http2-prior-knowledge', $url)->{body}, 'body',
+           $url =~ s/:.*//r);
+        is($app->wait_report('worked', 10), 1, 'the same');
+    }
+    unlike($httpd->error_log, qr/FCGI09/, 'no client is missed');
+};
+
+subtest 'a client that leaves before it has all' => sub {
+    for my $path ('/app/work?more', '/zip/work', '/work.shtml') {
+        my $conn = Client->connect($httpd->port);
+        $conn->send("GET $path HTTP/1.1\r\nHost: x\r\n"
+                    . "Accept-Encoding: gzip\r\n\r\n");
+        ok($conn->read_until(qr/\r\n\r\n./s, 5), $path);
+        $conn->close;
+        is($app->wait_report('worked', 10), '', 'the application is told');
+    }
 };
 
 $httpd->ok_healthy;

@@ -32,6 +32,8 @@ my %says = (
         . "$OWN$TYPE\r\nown",
     cached => "Cache-Control: max-age=60\r\nETag: \"a\"\r\n"
         . "Last-Modified: Tue, 01 Jun 2021 10:00:00 GMT\r\n$OWN$TYPE\r\nown",
+    vary => "Vary: X-One\r\nVary: X-Two\r\nCache-Control: max-age=60\r\n"
+        . "$TYPE\r\nown",
     short => "Content-Length: 9\r\n$OWN$TYPE\r\n",
 );
 
@@ -196,6 +198,9 @@ subtest 'mod_cache' => sub {
     is(scalar @asked, 2, 'asked, and asked again when that was wanted');
     my $answer = get('/cache/cached', 'If-None-Match' => '"a"');
     is($answer->status, 304, 'a condition');
+    get('/cache/vary', 'X-Two' => $_) for 1, 2, 1, 2;
+    @asked = grep { $_->[0] eq 'asked' && $_->[1] eq 'vary' } $app->reports;
+    is(scalar @asked, 2, 'each variant once, by all lines of Vary');
 };
 
 $httpd->ok_healthy;

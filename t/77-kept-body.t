@@ -90,6 +90,13 @@ AddOutputFilter INCLUDES .shtml
   Require all denied
   ErrorDocument 403 /app/sorry
 </Location>
+<Location /refused>
+  Require all denied
+  ErrorDocument 403 /kept/two.shtml
+</Location>
+<Location /refused/nested>
+  ErrorDocument 403 /kept/nested.shtml
+</Location>
 EOC
 
 # The bodies of answers to requests on one connection.
@@ -141,6 +148,12 @@ subtest 'who gets none' => sub {
     unlike(posted('/kept/go.shtml', 'a=1&b=2'), qr/a=1/,
            'where the script redirects to');
     unlike(posted('/kept/gone.shtml', 'a=1&b=2'), qr/a=1/, 'an error page');
+    for my $chunked (0, 1) {
+        is(posted('/refused', 'a=1&b=2', chunked => $chunked), $none x 2,
+           'what an error page includes');
+        is(posted('/refused/nested', 'a=1&b=2', chunked => $chunked), $none,
+           'however deep');
+    }
 };
 
 subtest 'large bodies' => sub {

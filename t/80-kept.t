@@ -80,6 +80,15 @@ my %story = (
         my ($c, $words) = @_;
         $c->send(answer($c, $words) . $c->records(FCGI_STDOUT, other_id($c), $SECRET));
     },
+    'unknown-after' => sub {
+        my ($c, $words) = @_;
+        $c->send(answer($c, $words) . $c->record(99, $c->{id}, $SECRET));
+    },
+    'management-after' => sub {
+        my ($c, $words) = @_;
+        $c->send(answer($c, $words)
+                 . $c->record(FCGI_UNKNOWN_TYPE, 0, "\0" x 8));
+    },
     'wrong-end' => sub {
         my ($c, $words) = @_;
         $c->send($c->record(FCGI_END_REQUEST, other_id($c), "\0" x 8)
@@ -310,6 +319,7 @@ subtest 'the application closes an idle connection' => sub {
 my %rule = (
     'late-byte' => [200, 1], 'second-answer' => [200, 1],
     'wrong-id' => [502, 0], 'wrong-id-after' => [200, 1],
+    'unknown-after' => [200, 1], 'management-after' => [200, 1],
     'wrong-end' => [502, 0],
     'idle-byte' => [200, 1], 'idle-answer' => [200, 1],
     'idle-end' => [200, 1], 'idle-record' => [200, 1],
@@ -416,6 +426,8 @@ subtest 'keepalive= counts over all children' => sub {
 FcgiBackend many @MANY@ keepalive=3
 <Location /many/>
   SetHandler fcgi:many
+  # each child takes as many as it has threads
+  FcgiPark Off
 </Location>
 EOC
     my @conns = ask_at_once($server, '/many/held', 12);

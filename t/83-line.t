@@ -8,6 +8,7 @@ use lib "$Bin/lib";
 use Client;
 use FcgiApp;
 use Httpd;
+use JSON::PP ();
 use Private;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -17,44 +18,6 @@ my $THREADED = Httpd::mpm() ne 'prefork';
 my $AT_ONCE = 0.5;      # seconds, on a busy machine
 my $SOON = 2;
 my $PATIENCE = 20;
-
-# httpd with this before the C library adds a byte to a file for each request
-# that takes a slot of a line: a semaphore of processes is made for it. So the
-# test knows when one stands there, and in which order.
-my $OBSERVER = <<'EOC';
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <semaphore.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-typedef int maker(sem_t *, int, unsigned int);
-
-int sem_init(sem_t *semaphore, int shared, unsigned int value)
-{
-    maker *make = (maker *)dlsym(RTLD_NEXT, "sem_init");
-    char path[4096];
-    int fd;
-
-    snprintf(path, sizeof(path), "%s/line", getenv("TMPDIR"));
-    fd = shared ? open(path, O_WRONLY | O_APPEND | O_CREAT, 0666) : -1;
-    if (fd >= 0) {
-        if (write(fd, ".", 1) != 1) {
-            abort();
-        }
-        close(fd);
-    }
-    return make(semaphore, shared, value);
-}
-EOC
-
-my $build = Private::temp_dir('observer');
-my ($status, $output) = Private::run(
-    $ENV{CC} || 'cc', qw(-shared -fPIC -o), "$build/observer.so",
-    Private::spew("$build/observer.c", $OBSERVER), '-ldl');
-die $output if $status;
 
 my $SEVERAL = Httpd::several(4);
 
@@ -102,19 +65,17 @@ sub most_at_once {
 sub start_httpd {
     my ($app, $keys, %opt) = @_;
     my $config = delete $opt{config} // '';
-    my $httpd = Httpd->start(
-        vars => { APP => $app->handler },
-        env => { LD_PRELOAD => join ' ', $ENV{HTTPD_PRELOAD} // (),
-                     "$build/observer.so" },
-        config => <<"EOC", %opt);
+    return Httpd->start(
+        vars => { APP => $app->handler }, config => <<"EOC", %opt);
 FcgiBackend \@APP\@ $keys
 <Location /line>
   SetHandler \@APP\@
 </Location>
+<Location /fcgi-status>
+  SetHandler fcgi-status
+</Location>
 $config
 EOC
-    unlink $httpd->root . '/tmp/line'; # what children have is made by now
-    return $httpd;
 }
 
 sub send_request {
@@ -126,13 +87,20 @@ sub send_request {
 
 sub ask { return send_request(Client->connect($_[0]->port), $_[1]) }
 
-# So many have taken a slot of the line since httpd started.
-sub stood_in_line { return -s $_[0]->root . '/tmp/line' || 0 }
+sub count_in_line {
+    my ($httpd) = @_;
+    my $said = Client->get($httpd->port, '/fcgi-status?json')->body;
+    return JSON::PP->new->decode($said)->{backends}[0]{waiting};
+}
 
 sub wait_in_line {
     my ($httpd, $count) = @_;
-    Private::wait_until($PATIENCE, sub { stood_in_line($httpd) >= $count });
-    return is(stood_in_line($httpd), $count, "$count have stood in line");
+    my $waiting;
+    Private::wait_until($PATIENCE, sub {
+        $waiting = count_in_line($httpd);
+        return $waiting == $count;
+    });
+    return is($waiting, $count, "$count stand in line");
 }
 
 sub is_answered {
@@ -214,7 +182,7 @@ subtest 'queue-timeout' => sub {
                             mpm => $SEVERAL);
     my $runs = ask($httpd, 'runs');
     is(next_begun($app), 'runs', 'one runs');
-    for my $n (1, 2) {
+    for (1, 2) {
         my $from = time;
         my $answer = Client->get($httpd->port, '/line?late');
         my $took = time - $from;
@@ -222,13 +190,13 @@ subtest 'queue-timeout' => sub {
         cmp_ok($took, '>=', 0.7, 'not before the time');
         cmp_ok($took, '<', 0.7 + $SOON, 'and then');
         note 'refused in ' . ms($took);
-        wait_in_line($httpd, $n);
+        wait_in_line($httpd, 0);
     }
     ok($httpd->wait_for_log(qr/FCGI18:\ \S+:\ no\ place\ in\ phase\ queue:
         \ its\ turn\ did\ not\ come\ within\ queue-timeout/x),
        'the log says so');
     my $waits = ask($httpd, 'waits');
-    wait_in_line($httpd, 3);
+    wait_in_line($httpd, 1);
     $app->release($_) for qw(runs waits);
     is_answered($runs, 'runs');
     is(next_begun($app), 'waits', 'a later one has its turn');
@@ -243,7 +211,7 @@ subtest 'a client leaves the line' => sub {
     is(next_begun($app), 'runs', 'one runs');
     for my $n (1 .. 3) {
         my $leaves = ask($httpd, "leaves$n");
-        wait_in_line($httpd, $n);
+        wait_in_line($httpd, 1);
         $n == 2 ? $leaves->reset : $leaves->close;
         ok(Private::wait_until($PATIENCE, sub {
             my @gone = $httpd->error_log =~ /FCGI09: \S+: client gone in phase queue/g;
@@ -251,7 +219,7 @@ subtest 'a client leaves the line' => sub {
         }), "client $n has left");
     }
     my $waits = ask($httpd, 'waits');
-    wait_in_line($httpd, 4);
+    wait_in_line($httpd, 1);
     $app->release($_) for qw(runs waits);
     is_answered($runs, 'runs');
     is(next_begun($app), 'waits', 'who is there has its turn');
@@ -400,7 +368,7 @@ subtest 'a child is killed' => sub {
     my @conns = (ask($httpd, 'r1'));
     is(next_begun($app), 'r1', 'then another one');
     push @conns, ask($httpd, 'r2');
-    wait_in_line($httpd, 3);
+    wait_in_line($httpd, 1);
     $app->release($_) for qw(r1 r2);
     is_answered($conns[$_], 'r' . ($_ + 1)) for 0, 1;
     $httpd->stop_gracefully;
@@ -510,7 +478,7 @@ subtest 'streams of HTTP/2' => sub {
 
     $client = $start->('two', 11 .. 14);
     like(next_begun($app), qr/^1[1-4]$/, 'again one runs');
-    wait_in_line($httpd, 6);
+    wait_in_line($httpd, 3);
     Private::end($client, 'KILL');
     my $conn = ask($httpd, 'now');
     is(next_begun($app), 'now', 'who leaves does not keep others waiting');

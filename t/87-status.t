@@ -17,6 +17,8 @@ use Time::HiRes qw(sleep time);
 
 my $HEAD = "Content-Type: text/plain\r\n\r\n";
 my $PATIENCE = 20;
+my ($VERSION) = Private::slurp("$Bin/../fcgi_version.h")
+    =~ /^#define FCGI_MODULE_VERSION "(.+)"$/m;
 my $PROMTOOL = (grep { -x } map { "$_/promtool" } split /:/, $ENV{PATH})[0];
 
 my @OUTCOMES = qw(done no_connection no_place timed_out broken_answer
@@ -31,6 +33,7 @@ my @NUMBERS = (
     [qw(in_use InUse connections_in_use gauge)],
     [qw(idle Idle connections_idle gauge)],
     [qw(waiting Waiting requests_waiting gauge)],
+    [qw(parked Parked requests_parked gauge)],
     [qw(max Max connections_max gauge)],
     [qw(queue Queue requests_waiting_max gauge)],
     [qw(keepalive KeepAlive connections_idle_max gauge)],
@@ -47,6 +50,7 @@ my %SPANS = (wait => ['Wait', 'wait_seconds'],
              total => ['Total', 'request_seconds']);
 
 my $SEVERAL = Httpd::several(6);
+my $CAN_PARK = Httpd::can_park();
 
 # ---- asking for the status ----
 
@@ -454,7 +458,8 @@ subtest 'before any request' => sub {
     my $page = text_of($httpd, '');
     like(section_of($page, 'fcgi:/nowhere/never.sock'),
          qr/^never\ .*\ not\ asked\ yet\ .*\ 0\ in\ use\ of\ 7\ idle\ 0\ of\ 3
-            \ requests\ in\ line\ 0\ of\ 5\ .*\ median\ 90\ %\ 99\ %
+            \ requests\ in\ line\ 0\ of\ 5\ waiting\ without\ a\ thread\ 0
+            \ .*\ median\ 90\ %\ 99\ %
             \ connection\ -\ -\ -\ first\ byte\ -\ -\ -\ total\ -\ -\ -/x,
          'on the page');
 };
@@ -476,14 +481,17 @@ subtest 'in use, in line, idle' => sub {
     my $said = numbers_are($httpd, 'busy', { requests => 1, failed => 1 },
                            'that one failed');
     is($said->{outcomes}{no_place}, 1, 'it had no place');
+    my $parked = $CAN_PARK ? 7 : 0;
+    numbers_are($httpd, 'busy', { parked => $parked },
+                "$parked of them wait without a thread");
     like(section_of(text_of($httpd, ''), $busy->handler),
-         qr/ failing Connections 4 in use of 4 idle 0 of 2 requests in line 3 of 3 /,
+         qr/ failing Connections 4 in use of 4 idle 0 of 2 requests in line 3 of 3 waiting without a thread $parked /,
          'on the page');
     my ($row) = map { $_->[1] } grep { $_->[0] =~ /^busy / }
         do { my $rows = parse_table(Client->get($httpd->port,
                                                 '/server-status')->body);
              map { [$_, $rows->{$_}] } keys %$rows };
-    is_deeply([@$row[0 .. 4]], ['4 of 4', '0 of 2', '3 of 3', 1,
+    is_deeply([@$row[0 .. 5]], ['4 of 4', '0 of 2', '3 of 3', $parked, 1,
                                 '1 no place'], 'in mod_status')
         or diag explain $row;
 
@@ -492,7 +500,8 @@ subtest 'in use, in line, idle' => sub {
         for 1 .. 4;
     $busy->wait_report('begun', $PATIENCE) for 1 .. 3;
     my $left = numbers_are($httpd, 'busy',
-                           { in_use => 3, waiting => 0, requests => 5 },
+                           { in_use => 3, waiting => 0, requests => 5,
+                             parked => $CAN_PARK ? 3 : 0 },
                            'those in line have their turn')->{idle};
     cmp_ok($left, '<=', 1, 'one connection is left over');
     # one after the other, so that nobody needs what the first ones leave
@@ -501,6 +510,7 @@ subtest 'in use, in line, idle' => sub {
         $busy->release("b$n");
         is($conn{"b$n"}->read_response->status, 200, "b$n is answered");
         numbers_are($httpd, 'busy', { in_use => 3 - $n, idle => $idle,
+                                      parked => $CAN_PARK ? 3 - $n : 0,
                                       requests => 5 + $n },
                     "$idle idle, of two that may be");
     }
@@ -560,7 +570,7 @@ subtest 'how requests end' => sub {
     is($said->{outcomes}{no_connection}, 1, 'counted');
 
     my $section = section_of(text_of($httpd, ''), $teller->handler);
-    like($section, qr/ failing Connections 0 in use idle 0 Requests /,
+    like($section, qr/ failing Connections 0 in use idle 0 waiting without a thread 0 Requests /,
          'on the page: it fails');
     like($section, qr/Failures $failed failed timed out 1 broken answer 2 not FastCGI 1 bad headers 1 overloaded 1 unknown role 1 bad request body 2/,
          'and how');
@@ -846,13 +856,13 @@ sub same_in_table {
     my @failures = map { "$said->{outcomes}{$_} "
                              . (tr/_/ /r =~ s/fastcgi/FastCGI/r) }
         grep { $_ ne 'done' && $said->{outcomes}{$_} } @OUTCOMES;
-    is_deeply([@$cells[0 .. 5]],
+    is_deeply([@$cells[0 .. 6]],
               [$of->(@$said{qw(in_use max)}), $of->(@$said{qw(idle keepalive)}),
-               $of->(@$said{qw(waiting queue)}), $said->{requests},
+               $of->(@$said{qw(waiting queue)}), @$said{qw(parked requests)},
                join(', ', @failures), $said->{returns}], 'the cells');
-    is_size($cells->[6], $said->{bytes_sent}, 'sent');
-    is_size($cells->[7], $said->{bytes_received}, 'received');
-    my $i = 8;
+    is_size($cells->[7], $said->{bytes_sent}, 'sent');
+    is_size($cells->[8], $said->{bytes_received}, 'received');
+    my $i = 9;
     for my $span (qw(wait first_byte total)) {
         my @shown = split m{ / }, $cells->[$i++];
         same_time($shown[$_], $said->{latency}{$span}{ ('p50', 'p99')[$_] },
@@ -870,7 +880,8 @@ sub same_on_page {
         . $limit->($said->{max}) . " idle $said->{idle}"
         . $limit->($said->{keepalive})
         . ($said->{max} ? " requests in line $said->{waiting} of "
-                          . $said->{queue} : '');
+                          . $said->{queue} : '')
+        . " waiting without a thread $said->{parked}";
     like($section, qr/\Q$connections\E Requests $said->{requests} /,
          'connections and requests');
     my ($sent, $received) = $section =~ / sent (.+?) received (.+?) on kept /;
@@ -895,13 +906,29 @@ sub same_on_page {
     return;
 }
 
-# The path of bars that show these values.
-sub bars {
-    my ($highest, @values) = @_;
-    return join '', map {
-        my $height = sprintf '%.1f', 1 + 39 * $values[$_] / ($highest || 1);
-        $values[$_] ? "M$_ 40v-${height}h.9v${height}z" : '';
-    } 0 .. $#values;
+# Bars of a path that show these values, to a tenth of a line: how a half is
+# rounded is another's choice. No others are there.
+sub are_bars {
+    my ($path, $what, $highest, @values) = @_;
+    my %is;
+    $path =~ s/M(\d+) 40v-([\d.]+)h\.9v\2z/$is{$1} = $2; ''/ge;
+    my %wanted = map { $values[$_]
+                           ? ($_ => 1 + 39 * $values[$_] / ($highest || 1))
+                           : () } 0 .. $#values;
+    return is_deeply([$path, sort keys %is], ['', sort keys %wanted],
+                     "$what: the bars")
+        && ok(!(grep { abs($is{$_} - $wanted{$_}) > 0.0501 } keys %is),
+              "$what: their heights");
+}
+
+# Whether these, above the lowest line, show so many in three bars and those
+# of the others when so many have the highest.
+sub are_heights {
+    my ($highest, $heights, $three, $others) = @_;
+    my $line = $highest / 39;           # so many requests, known to a 20th
+    return abs($three - $line * sum0(@$heights[0 .. 2])) <= 0.151 * $line
+        && !grep { abs($others->[$_] - $line * $heights->[3 + $_])
+                       > 0.051 * $line } 0 .. $#$others;
 }
 
 # The pictures of a backend: its last minutes, and how long requests took.
@@ -911,22 +938,21 @@ sub same_in_pictures {
     my ($requests, $failed) = map { [@{ $said->{history}{$_} }[0 .. 119]] }
         qw(requests failed);
     my $highest = max(@$requests);
-    is($use, bars($highest, @$requests), 'the picture of requests');
-    is($fail, bars($highest, @$failed), 'and of those that failed');
+    are_bars($use, 'requests', $highest, @$requests);
+    are_bars($fail, 'those that failed', $highest, @$failed);
 
-    # heights above 1 are as the counts; the first three are below 256 us
-    my @heights = (1) x 22;
-    $heights[$1] = $2 while $times =~ /M(\d+) 40v-([\d.]+)h/g;
+    # all that Prometheus says of the first three, below 256 us, is their sum
+    my @heights = (0) x 22;
+    $heights[$1] = $2 - 1 while $times =~ /M(\d+) 40v-([\d.]+)h/g;
     my $count = $said->{latency}{total}{count};
-    my $unit = sum0(map { $_ - 1 } @heights) / ($count || 1) || 1;
-    my @shown = map { sprintf '%.0f', ($_ - 1) / $unit } @heights;
     my $family = 'fcgi_backend_request_seconds_bucket{' . labels($said);
     my @below = map {
         $samples->{sprintf '%s,le="%.6f"}', $family, 2**$_ / 1e6};
     } 8 .. 26;
-    is_deeply([sum0(@shown[0 .. 2]), @shown[3 .. 21]],
-              [$below[0], (map { $below[$_] - $below[$_ - 1] } 1 .. 18),
-               $count - $below[18]], 'the picture of times');
+    my @known = ((map { $below[$_] - $below[$_ - 1] } 1 .. 18),
+                 $count - $below[18]);
+    ok((grep { are_heights($_, \@heights, $below[0], \@known) } 1 .. $count || 1),
+       "the picture of times: @heights are $below[0], @known");
     return;
 }
 
@@ -938,7 +964,8 @@ subtest 'all forms say the same' => sub {
         floor($all->{time} / 5) == floor($again->{time} / 5);
     });
     my $metrics = prometheus_of($httpd);
-    my $html = Client->get($httpd->port, '/server-status')->body;
+    my $httpd_says = Client->get($httpd->port, '/server-status');
+    my $html = $httpd_says->body;
     my $rows = parse_table($html);
     my ($general, $lines) = parse_lines(
         Client->get($httpd->port, '/server-status?auto')->body);
@@ -947,17 +974,26 @@ subtest 'all forms say the same' => sub {
     my ($general_pre, $lines_pre) = parse_lines($pre // '');
     my $count = @{ $all->{backends} };
 
-    is_deeply($general, { FcgiBackends => $count, FcgiRestarts => 0 },
+    is_deeply($general, { FcgiBackends => $count, FcgiRestarts => 0,
+                          FcgiVersion => $VERSION },
               'mod_status: all backends');
     is_deeply($general_pre, $general, 'without a table, too');
     is(scalar keys %$_, $count, 'all are there')
         for $rows, $lines, $lines_pre;
     is(scalar(() = $page =~ /<section>/g), $count, 'and on the page');
+    is($all->{version}, $VERSION, 'JSON: the version');
+    is($metrics->{samples}{qq(fcgi_build_info{version="$VERSION"})}, 1,
+       'Prometheus, too');
+    like($_, qr/\bmod_fastcgi_handler \Q$VERSION\E\b/, 'and a page')
+        for $page, $html;
+    unlike($httpd_says->header('Server') // '', qr/fcgi|fastcgi/i,
+           'no client is told more than that it is httpd');
     is($metrics->{samples}{fcgi_accounts_restarts_total}, 0,
        'Prometheus: restarts');
     is(us($metrics->{samples}{fcgi_accounts_start_time_seconds}),
        us($all->{since}), 'Prometheus: since');
     is_deeply($metrics->{types}, {
+        fcgi_build_info => 'gauge',
         fcgi_accounts_start_time_seconds => 'gauge',
         fcgi_accounts_restarts_total => 'counter',
         fcgi_backend_requests_total => 'counter',
@@ -1054,14 +1090,16 @@ subtest 'a graceful restart of httpd' => sub {
 subtest 'a child is killed' => sub {
     my $conn = send_to_busy('killed');
     is($busy->wait_report('begun', $PATIENCE), 'killed', 'one runs');
-    numbers_are($httpd, 'busy', { in_use => 1 }, 'in use');
+    numbers_are($httpd, 'busy', { in_use => 1, parked => $CAN_PARK ? 1 : 0 },
+                'in use');
     my $pid = child_that_serves('killed');
     ok(Private::wait_until($PATIENCE, sub { (my @pids = $httpd->pids) > 1 }),
        'another child can say so');
     kill 'STOP', $httpd->pid;   # so that no new child takes its number over
     ok($httpd->kill_children($pid), 'it is killed');
     my $from = time;
-    numbers_are($httpd, 'busy', { in_use => 0, waiting => 0, requests => 9 },
+    numbers_are($httpd, 'busy', { in_use => 0, waiting => 0, parked => 0,
+                                  requests => 9 },
                 'what it held is given back');
     note sprintf 'after %.0f ms', 1000 * (time - $from);
     kill 'CONT', $httpd->pid;

@@ -1,4 +1,4 @@
-# A child killed while it has the lock of all stops nobody, whatever the lock.
+# A child killed while it has a backend's lock stops nobody, whatever the lock.
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 
 use strict;
@@ -18,17 +18,51 @@ my $ROUNDS = 5;
 my $PATIENCE = 10;      # seconds for anything to happen
 
 # httpd with this kills the process that is about to give a lock back while
-# there is a file of that name, which it takes away.
+# there is a file of that name, which it takes away: the lock of all, or that of
+# a backend, which is known by being shared and robust. With ONE_LOCK there are
+# none of the second kind, as on systems that do not have them.
 my $KILLER = <<'EOC';
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 typedef int unlocker(void *);
+typedef int maker(pthread_mutex_t *, const pthread_mutexattr_t *);
 
-int apr_global_mutex_unlock(void *mutex)
+/* Made before the children are. */
+static pthread_mutex_t *robust[64];
+static int count;
+
+int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *how)
+{
+    static maker *make;
+    int is_robust = PTHREAD_MUTEX_STALLED;
+
+    if (!make) {
+        make = (maker *)dlsym(RTLD_NEXT, "pthread_mutex_init");
+    }
+    if (how && !pthread_mutexattr_getrobust(how, &is_robust)
+        && is_robust == PTHREAD_MUTEX_ROBUST && count < 64) {
+        robust[count++] = mutex;
+    }
+    return make(mutex, how);
+}
+
+int pthread_mutexattr_setrobust(pthread_mutexattr_t *how, int robustness)
+{
+    typedef int setter(pthread_mutexattr_t *, int);
+
+    return getenv("ONE_LOCK") && atoi(getenv("ONE_LOCK"))
+               ? ENOTSUP
+               : ((setter *)dlsym(RTLD_NEXT, "pthread_mutexattr_setrobust"))(
+                     how, robustness);
+}
+
+static void perhaps_kill(void)
 {
     const char *gate = getenv("KILL_GATE");
 
@@ -36,7 +70,28 @@ int apr_global_mutex_unlock(void *mutex)
         kill(getpid(), SIGKILL);
         pause();
     }
+}
+
+int apr_global_mutex_unlock(void *mutex)
+{
+    perhaps_kill();
     return ((unlocker *)dlsym(RTLD_NEXT, "apr_global_mutex_unlock"))(mutex);
+}
+
+int pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    static unlocker *unlock;
+    int i;
+
+    if (!unlock) {
+        unlock = (unlocker *)dlsym(RTLD_NEXT, "pthread_mutex_unlock");
+    }
+    for (i = 0; i < count; i++) {
+        if (robust[i] == mutex) {
+            perhaps_kill();
+        }
+    }
+    return unlock(mutex);
 }
 EOC
 
@@ -102,22 +157,24 @@ sub kill_in_lock {
     return @wrong;
 }
 
-# Directive Mutex => whether the module says that it takes another one.
+# Directive Mutex => whether the module says that it takes another one; whether
+# backends have no locks of their own. APR's pthread is robust itself.
 my @mutexes = (
-    ['' => 0], ['Mutex pthread default' => 0],
-    ['Mutex sysvsem default' => 0], ['Mutex fcntl:run default' => 0],
-    ['Mutex flock:run fcgi-backends' => 0],
-    ['Mutex posixsem default' => 1], ['Mutex posixsem fcgi-backends' => 1],
+    ['' => 0, 0], ['Mutex posixsem default' => 1, 0],
+    ['Mutex sysvsem default' => 0, 1], ['Mutex fcntl:run default' => 0, 1],
+    ['Mutex flock:run fcgi-backends' => 0, 1],
+    ['Mutex posixsem fcgi-backends' => 1, 0],
 );
 
 my $servers = 0;
 for my $case (@mutexes) {
-    my ($mutex, $replaced) = @$case;
-    subtest $mutex || 'the default of httpd' => sub {
+    my ($mutex, $replaced, $one_lock) = @$case;
+    subtest(($mutex || 'the default of httpd')
+            . ($one_lock ? ', one for all' : '') => sub {
         my $gate = "$dir/gate" . ++$servers;
         my $httpd = Httpd->start(
             mpm => Httpd::several(4), vars => { APP => $app->address },
-            env => { KILL_GATE => $gate,
+            env => { KILL_GATE => $gate, ONE_LOCK => $one_lock,
                      LD_PRELOAD => join ' ', $ENV{HTTPD_PRELOAD} // (),
                          "$build/killer.so" },
             config => <<"EOC");
@@ -158,7 +215,7 @@ EOC
         ok($_->read_response->complete, 'answered') for @conns;
         unlike($httpd->error_log, qr/FCGI2[12]/, 'no other child ended');
         $httpd->leave;
-    };
+    });
 }
 
 Httpd->ok_left;

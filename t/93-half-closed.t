@@ -16,7 +16,7 @@ use Time::HiRes qw(time);
 my $HEAD = "Content-Type: text/plain\r\n\r\n";
 my $SILENCE = 1;        # seconds
 my $LIMIT = 2;          # the same, on a busy machine
-my $LARGE = 30_000_000;
+my $LARGE = 12_000_000;
 
 # The query string says what the application does after the request is here:
 #     silent     nothing, until the peer ends it or the test says "go"
@@ -64,6 +64,8 @@ FcgiBackend one @ONE@ max=1 queue-timeout=20
 <Location />
   SetHandler @APP@
 </Location>
+LimitRequestLine 100
+ErrorDocument 414 /refused/?silent
 <Location /one/>
   SetHandler fcgi:one
 </Location>
@@ -227,6 +229,18 @@ subtest 'TLS' => sub {
         }
     }
 };
+
+# What httpd has refused to read is no end of the client's.
+my $refused = Client->connect($httpd->port);
+$refused->send('GET /' . 'x' x 100_000 . " HTTP/1.1\r\nHost: x\r\n\r\n");
+my $asked = $app->wait_report('begun');
+like($asked, qr{^/x}, 'a request is too long, and has a page');
+is($app->wait_report('ended', $LIMIT), undef,
+   'its client is not given up while more of it comes');
+$app->release("go $asked");
+my $page = $refused->read_response;
+is($page->status, 414, 'it gets its status');
+is($page->body, 'whole', 'and the page');
 
 $httpd->ok_healthy;
 done_testing;
