@@ -13,8 +13,6 @@ package BenchApp;
 use strict;
 use warnings;
 use File::Basename qw(dirname);
-use IO::Socket::INET;
-use IO::Socket::UNIX;
 use POSIX ();
 use Private;
 
@@ -51,19 +49,9 @@ sub start {
 
 sub listener {
     my ($self) = @_;
-    my $socket;
-    if ($self->{transport} eq 'tcp') {
-        $self->{port} = Private::reserve_port();
-        $socket = IO::Socket::INET->new(
-            LocalAddr => '127.0.0.1', LocalPort => $self->{port}->sockport,
-            Listen => $self->{backlog}, ReuseAddr => 1);
-    }
-    else {
-        $socket = IO::Socket::UNIX->new(
-            Local => $self->address, Listen => $self->{backlog});
-        chmod 0777, $self->address;
-    }
-    return $socket || die 'cannot listen on ' . $self->address . ": $!";
+    $self->{port} = Private::reserve_port() if $self->{transport} eq 'tcp';
+    return Private::listen_at($self->{port} || $self->address,
+                              $self->{backlog});
 }
 
 sub address {

@@ -15,14 +15,18 @@
 #               child (its max=), else no limit. nginx has none that waits
 #     targets   [{ name, type => app or php, address => path or host:port }];
 #               asked as url($target)
+#     park      fcgi: FcgiPark
+#     http2     clients speak HTTP/2, without TLS
+#     crowd     how many requests may wait at once; else as it is by default
 #     children  processes of a threaded httpd, and of nginx (2)
 #     threads   of each of those children (64); children times threads is the
 #               number of prefork's processes
 #
-# What all have in common: an access log with the same fields, no .htaccess
-# files, 1000 requests on a client's connection, everything else as it is by
-# default. fcgi and mod_proxy_fcgi have a server each: httpd of the same
-# package, with the same numbers of processes and threads.
+# What all have in common: static.txt, an access log with the same fields, no
+# .htaccess files, 1000 requests on a client's connection (over HTTP/2 as many
+# as it likes), everything else as it is by default. fcgi and mod_proxy_fcgi have
+# a server each: httpd of the same package, with the same numbers of processes
+# and threads.
 package Gateway;
 
 use strict;
@@ -51,7 +55,9 @@ for ($len = 0; !feof($in); ) { $len += strlen(fread($in, 65536)); }
 echo "ok $len\n";
 EOC
 
+# Timeout: httpd's default.
 my $COMMON = <<'EOC';
+Timeout 60
 KeepAlive On
 MaxKeepAliveRequests 1000
 <Directory @DOCROOT@>
@@ -72,7 +78,8 @@ sub start {
 
 sub name {
     my ($self) = @_;
-    return $NAMES{$self->{kind}} . ($self->{keep} ? ' kept' : '');
+    return $NAMES{$self->{kind}} . ($self->{keep} ? ' kept' : '')
+        . (defined $self->{park} ? " FcgiPark $self->{park}" : '');
 }
 
 sub url {
@@ -81,6 +88,8 @@ sub url {
     $path .= $script ? "$script.php" : 'small.php' if $target->{type} eq 'php';
     return 'http://127.0.0.1:' . $self->port . $path;
 }
+
+sub static_path { return '/static.txt' }
 
 sub port { return $_[0]{server}->port }
 sub stop { return $_[0]{server}->stop }
@@ -112,11 +121,12 @@ sub start_httpd {
     my ($self) = @_;
     my $is_ours = $self->{kind} eq 'fcgi';
     return Httpd->start(
-        module => $is_ours ? 1 : 0,
+        module => $is_ours ? 1 : 0, http2 => $self->{http2},
         modules => $is_ours ? [] : [qw(proxy proxy_fcgi)],
         log_level => 'notice', mpm => $self->mpm, files => $self->scripts,
         access_format => '%h - %u %t \"%r\" %>s %B \"%{User-Agent}i\"',
-        config => $COMMON . join '', map {
+        config => $COMMON . (defined $self->{park}
+            ? "FcgiPark $self->{park}\n" : '') . join '', map {
             $is_ours ? $self->fcgi_lines($_) : $self->proxy_lines($_)
         } @{ $self->{targets} });
 }
@@ -125,6 +135,7 @@ sub mpm {
     my ($self) = @_;
     my ($children, $threads) = @$self{qw(children threads)};
     my $all = $children * $threads;
+    my $crowd = $self->crowd_lines;
     return Httpd::mpm() eq 'prefork' ? <<"EOP" : <<"EOT";
 StartServers 16
 ServerLimit $all
@@ -139,13 +150,23 @@ ThreadsPerChild $threads
 MinSpareThreads 1
 MaxSpareThreads $all
 MaxRequestWorkers $all
+$crowd
 EOT
+}
+
+# Room for so many connections in the children together, and a fifth more, as
+# they do not share them evenly.
+sub crowd_lines {
+    my ($self) = @_;
+    my $crowd = $self->{crowd} or return '';
+    my $factor = 2 + int(1.2 * $crowd / ($self->{children} * $self->{threads}));
+    return "AsyncRequestWorkerFactor $factor\nListenBacklog 4096\n";
 }
 
 # The scripts of each pool of PHP-FPM below a folder of its own.
 sub scripts {
     my ($self) = @_;
-    my %files;
+    my %files = ('static.txt' => 'static');
     for my $target (grep { $_->{type} eq 'php' } @{ $self->{targets} }) {
         $files{"$target->{name}/$_"} = $SCRIPTS{$_} for keys %SCRIPTS;
     }
@@ -216,12 +237,17 @@ sub nginx_conf {
     my $upstreams = join '', map { $_->[0] } @targets;
     my $locations = join '', map { $_->[1] } @targets;
     my $port = $server->port;
+    my $connections = $self->{crowd} ? 3 * $self->{crowd} : 1024;
+    my $limit = $self->{crowd} ? "worker_rlimit_nofile $connections;\n" : '';
+    my $options = ($self->{crowd} ? ' backlog=4096' : '')
+        . ($self->{http2} ? ' http2' : '');
+    my $requests = $self->{http2} ? 1_000_000 : 1000;
     return <<"EOC";
 daemon off;
 ${user}worker_processes $self->{children};
-pid $dir/pid;
+${limit}pid $dir/pid;
 error_log $dir/error.log warn;
-events { worker_connections 1024; }
+events { worker_connections $connections; }
 http {
     access_log $dir/access.log combined;
     client_body_temp_path $dir/body;
@@ -230,14 +256,14 @@ http {
     scgi_temp_path $dir/scgi;
     uwsgi_temp_path $dir/uwsgi;
     client_max_body_size 0;
-    keepalive_requests 1000;
+    keepalive_requests $requests;
     sendfile on;
     tcp_nopush on;
     include /etc/nginx/fastcgi_params;
     fastcgi_param SCRIPT_FILENAME \$document_root\$fastcgi_script_name;
 $upstreams
     server {
-        listen 127.0.0.1:$port;
+        listen 127.0.0.1:$port$options;
         root $dir/docs;
 $locations
     }

@@ -8,8 +8,10 @@
 #                        once, in turn, so that what else the machine does
 #                        hits all alike
 #     BENCH_SECONDS=3    how long one measurement takes (1)
-#     BENCH_ONLY="small slow"   some scenarios: small, download, upload, slow,
-#                        overload, syscalls, memory
+#     BENCH_ONLY="small slow"   some scenarios: small, http2, download, upload,
+#                        slow, overload, waiting, syscalls, memory
+#     CROWD=10000        requests that wait at once in "waiting" (1000)
+#     BENCH_CHART=file   a chart of "waiting" as SVG, by gnuplot
 #     BENCH_LINES=file   every single value as well, one a line: scenario,
 #                        application, gateway, what, round, value; with tabs
 #     MPM=event|worker|prefork   httpd's, for both of its gateways
@@ -29,12 +31,15 @@ use List::Util qw(max min sum0);
 use PhpFpm;
 use Private;
 use Time::HiRes qw(sleep time);
+use Waiting;
 
 my $HERE = abs_path(dirname(__FILE__));
 my $ROUNDS = positive('BENCH_ROUNDS', 3);
 my $SECONDS = positive('BENCH_SECONDS', 1);
+my $CROWD = positive('CROWD', 1000);
 
 my $KEPT = 8;                   # clients of small answers, kept connections
+my $STREAMS = 4;                # of each client, over HTTP/2
 my $MB = 1_000_000;
 my $UPLOAD = 16 * 1024 * 1024;
 my $BIG_UPLOAD = 1024 ** 3;
@@ -54,7 +59,9 @@ my @OVERLOADED = (
     [nginx => keep => 1],
 );
 
-# The columns of downloads and uploads.
+# The columns of small answers, and those of downloads and uploads.
+my @SMALL = (['1000/s', 'rate'], ['p50 ms', 'p50'], ['p95 ms', 'p95'],
+             ['p99 ms', 'p99'], ['CPU us', 'cpu'], ['failed', 'failed']);
 my @BULK = (['MB/s', 'mb'], ['p50 ms', 'p50'], ['p99 ms', 'p99'],
             ['CPU ms/MB', 'cpu_mb'], ['failed', 'failed']);
 
@@ -62,11 +69,12 @@ my @targets;                    # applications that all gateways share
 my %running;                    # gateways that serve all of these
 
 my %scenarios = (
-    small => \&small, download => \&download, upload => \&upload,
-    slow => \&slow, overload => \&overload, syscalls => \&syscalls,
-    memory => \&memory,
+    small => \&small, http2 => \&http2, download => \&download,
+    upload => \&upload, slow => \&slow, overload => \&overload, waiting => \&waiting,
+    syscalls => \&syscalls, memory => \&memory,
 );
-my @order = qw(small download upload slow overload syscalls memory);
+my @order = qw(small http2 download upload slow overload waiting syscalls
+               memory);
 
 $| = 1;
 $ENV{no_proxy} = '*';
@@ -79,7 +87,7 @@ if ($ENV{BENCH_LINES}) {
     open $lines, '>', $ENV{BENCH_LINES} or die "$ENV{BENCH_LINES}: $!\n";
 }
 
-for my $needed (qw(wrk nginx strace)) {
+for my $needed (qw(wrk h2load nginx strace)) {
     grep { -x "$_/$needed" } split(/:/, $ENV{PATH} // ''), '/usr/sbin'
         or die "$needed is not here; see the group bench in t/deps\n";
 }
@@ -214,7 +222,7 @@ sub print_rows {
     return;
 }
 
-# ---- measuring with wrk ----
+# ---- measuring with wrk, and with h2load ----
 
 sub wrk {
     my ($url, %arg) = @_;
@@ -229,11 +237,31 @@ sub wrk {
     return \%result;
 }
 
+# The same over HTTP/2. A line of its log is a request: when, status,
+# microseconds.
+sub h2load {
+    my ($url, %arg) = @_;
+    my $log = Private::temp_dir('h2load');
+    my ($status, $output) = Private::run(
+        'h2load', '-t', 1, '-c', $arg{clients}, '-m', $STREAMS, '-D', $SECONDS,
+        "--log-file=$log/requests", $url);
+    my ($seconds) = $output =~ /^finished in ([\d.]+)s,/m;
+    my @requests = map { [split /\t/] } split /\n/,
+        Private::slurp("$log/requests");
+    my @took = sort { $a <=> $b } map { $_->[2] }
+        grep { $_->[1] == 200 } @requests;
+    die "h2load says nothing that is understood:\n$output"
+        if !$seconds || !@took;
+    return { took => $seconds * 1e6, requests => scalar @requests, errors => 0,
+             failed => @requests - @took,
+             map { ("p$_" => $took[$#took * $_ / 100]) } 50, 95, 99 };
+}
+
 # One measurement: rates, times, and the gateway's processor time.
 sub measure {
     my ($gateway, $url, %arg) = @_;
     my $cpu = $gateway->cpu;
-    my $wrk = wrk($url, %arg);
+    my $wrk = ($arg{load} || \&wrk)->($url, %arg);
     my $done = $wrk->{requests} - $wrk->{failed};
     my $seconds = $wrk->{took} / 1e6;
     $cpu = $gateway->cpu - $cpu;
@@ -286,9 +314,9 @@ sub targets {
 # A gateway that serves all targets, started once. With prefork there are no
 # more processes than the application has workers to spare.
 sub gateway {
-    my ($kind, $keep) = @_;
-    return $running{"$kind $keep"} //= Gateway->start(
-        kind => $kind, keep => $keep, targets => [targets()],
+    my ($kind, $keep, %opt) = @_;
+    return $running{join ' ', $kind, $keep, %opt} //= Gateway->start(
+        kind => $kind, keep => $keep, targets => [targets()], %opt,
         threads => Httpd::mpm() eq 'prefork' ? 10 : 64);
 }
 
@@ -324,9 +352,22 @@ sub small {
         . " new connection", 'to the application for each request.'
         . ' CPU is the gateway\'s, for a request.');
     compare('small', [targets()], [gateways(0, $KEPT)],
-        [['1000/s', 'rate'], ['p50 ms', 'p50'], ['p95 ms', 'p95'],
-         ['p99 ms', 'p99'], ['CPU us', 'cpu'], ['failed', 'failed']],
+        \@SMALL,
         sub { $_[0]->url($_[1]) }, clients => $KEPT, right => qr/^ok 0\n/);
+    return;
+}
+
+sub http2 {
+    return if Httpd::mpm() eq 'prefork';        # which has no HTTP/2
+    heading('Small answers over HTTP/2',
+        "$KEPT clients with $STREAMS streams each at a time, without TLS;"
+        . ' kept connections to', 'the application. CPU is the gateway\'s, for a'
+        . ' request.');
+    compare('http2', [grep { $_->{name} =~ /unix/ } targets()],
+        [map { gateway($_, $KEPT * $STREAMS, http2 => 1) } qw(fcgi proxy nginx)],
+        \@SMALL,
+        sub { $_[0]->url($_[1]) }, clients => $KEPT, load => \&h2load,
+        curl => ['--http2-prior-knowledge'], right => qr/^ok 0\n/);
     return;
 }
 
@@ -466,6 +507,54 @@ sub overload_once {
         p99 => @took ? 1000 * $took[$#took * 0.99] : undef,
         longest => 1000 * $result->{waited},
     };
+}
+
+# ---- requests that wait ----
+
+sub waiting {
+    my $work = Waiting::work_seconds($CROWD);
+    my $patience = Waiting::patience($CROWD);
+    heading("$CROWD requests that wait",
+        "An application that has them all at once and takes $work s for each;"
+        . " clients leave", "after $patience s. Both httpds: 4 children of 16"
+        . ' threads; nginx: a process for each core.',
+        'At once: requests the application had. Lost: no answer, or no right'
+        . ' one. Static: a', 'small file meanwhile, from the first of them'
+        . ' on; idle: before. Memory and CPU: the', 'gateway\'s, for each'
+        . ' request that the application has, or was answered.');
+    my (%results, @names);
+    for my $round (1 .. $ROUNDS) {
+        for my $variant ([fcgi =>], [fcgi => park => 0], [proxy =>],
+                         ['nginx']) {
+            my ($gateway, $result) = Waiting::measure($CROWD, @$variant);
+            push @names, $gateway->name if $round == 1;
+            push @{ $results{$gateway->name} }, $result;
+            $gateway->stop;
+        }
+    }
+    table('waiting', 'C program, unix',
+        [['at once', 'held'], ['answered', 'right'], ['lost', 'lost'],
+         ['idle ms', 'idle'], ['static ms', 'median'],
+         ['longest ms', 'longest'], ['KB each', 'memory'],
+         ['CPU us', 'cpu']], \@names, \%results);
+    chart($ENV{BENCH_CHART}, \@names, \%results) if $ENV{BENCH_CHART};
+    return;
+}
+
+# The medians of the rounds.
+sub chart {
+    my ($file, $names, $results) = @_;
+    my %medians;
+    for my $name (@$names) {
+        for my $key (keys %{ $results->{$name}[0] }) {
+            my @values = grep { defined } map { $_->{$key} }
+                @{ $results->{$name} };
+            $medians{$name}{$key} = @values ? median(@values) : undef;
+        }
+    }
+    Waiting::chart($file, $CROWD, $names, \%medians);
+    print "\n$file is drawn.\n";
+    return;
 }
 
 # ---- system calls ----

@@ -1,0 +1,176 @@
+# Licensed under the Apache License, Version 2.0; see LICENSE.
+#
+# How many instructions httpd spends in user space on a small GET: a client's
+# kept connection, 13 bytes of an answer, the event MPM, a unix socket.
+# Callgrind (valgrind) counts them, so that they are the same on a fast machine
+# and a slow one, a quiet and a busy one: it writes down how many there were
+# each time httpd begins to read a request, and what counts is the lowest of
+# those numbers. Starting httpd is in none of them, and the load of the machine
+# in others: where requests come slowly, the thread that watches idle
+# connections wakes between two of them.
+#
+#     my %count = Instructions::count('fcgi');  # (kept => 46000, new => 47000)
+#
+#     alone   (answer => ...): no gateway; what answer.c says, from memory
+#     proxy   mod_proxy_fcgi, with connections that are kept, and with new ones
+#     fcgi    this module: the same, after FcgiBackend with keepalive=
+#
+#     my %own = Instructions::own('fcgi');      # the same without "alone"
+#     my %figure = Instructions::figures();     # own('fcgi') in the tree
+#     Instructions::write_figures(%own);
+#     Instructions::valgrind();                 # its path; undef: not here
+package Instructions;
+
+use strict;
+use warnings;
+use BenchApp;
+use Client;
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use Httpd;
+use List::Util qw(min);
+use Private;
+
+my $HERE = abs_path(dirname(__FILE__));
+my $FIGURES = "$HERE/instructions.txt";
+
+# The first ones of a kind make connections, and fill what is kept in memory.
+my $WARM_UP = 8;
+my $REQUESTS = 48;
+
+my %URLS = (alone => ['answer'], proxy => [qw(kept new)],
+            fcgi => [qw(kept new)]);
+
+# One process of few threads, and what differs from httpd's defaults no more
+# than needed.
+my $COMMON = <<'EOC';
+MaxKeepAliveRequests 0
+KeepAliveTimeout 60
+EOC
+my $LOG = '%h - %u %t \"%r\" %>s %B \"%{User-Agent}i\"';
+
+my %CONFIG = (alone => <<'EOC', proxy => <<'EOC', fcgi => <<'EOC');
+LoadModule bench_answer_module @ANSWER@
+<Location /answer>
+  SetHandler bench-answer
+</Location>
+EOC
+ProxyPass "/kept/" "unix:@KEPT@|fcgi://kept/" enablereuse=on
+ProxyPass "/new/" "unix:@NEW@|fcgi://new/"
+EOC
+FcgiBackend @KEPT@ keepalive=5
+<Location /kept>
+  SetHandler fcgi:@KEPT@
+  FcgiScript Virtual
+</Location>
+<Location /new>
+  SetHandler fcgi:@NEW@
+  FcgiScript Virtual
+</Location>
+EOC
+
+sub valgrind {
+    return (grep { -x } map { "$_/valgrind" } split /:/, $ENV{PATH} // '')[0];
+}
+
+my $answer_dir;
+
+# answer.c as a module, compiled once in a run.
+sub answer_module {
+    my $apxs = $ENV{APXS} || 'apxs';
+    if (!$answer_dir) {
+        $answer_dir = Private::temp_dir('answer');
+        Private::spew("$answer_dir/answer.c",
+                      Private::slurp("$HERE/answer.c"));
+        my ($status, $output) = Private::run(
+            'sh', '-c', "cd '$answer_dir' && $apxs -c -o answer.so answer.c");
+        die "answer.c: $output" if $status;
+    }
+    return "$answer_dir/.libs/answer.so";
+}
+
+sub start_httpd {
+    my ($kind, $kept, $new) = @_;
+    return Httpd->start_under(
+        [valgrind(), qw(--tool=callgrind --dump-before=ap_read_request),
+         '--callgrind-out-file=@ROOT@/tmp/count'],
+        module => $kind eq 'fcgi', log_level => 'notice',
+        override => 'None',
+        mpm => Httpd::single(2),
+        modules => $kind eq 'proxy' ? [qw(proxy proxy_fcgi)] : [],
+        access_format => $LOG, config => $COMMON . $CONFIG{$kind},
+        vars => { KEPT => $kept->address, NEW => $new->address,
+                  ANSWER => $kind eq 'alone' ? answer_module() : '' });
+}
+
+sub ask {
+    my ($conn, $url) = @_;
+    $conn->send("GET /$url/x?bytes=8 HTTP/1.1\r\nHost: localhost\r\n"
+                . "User-Agent: bench/1.0\r\nAccept: */*\r\n\r\n");
+    my $answer = $conn->read_response(timeout => 60);
+    return $answer->complete && $answer->status == 200
+        && length $answer->body == 13;
+}
+
+# What was counted up to the nth time that a request was read.
+sub counted {
+    my ($httpd, $n) = @_;
+    my $file = $httpd->root . "/tmp/count.$n";
+    my ($count) = Private::slurp($file) =~ /^totals: (\d+)/m;
+    return $count // die "nothing was counted: $file\n" . $httpd->words;
+}
+
+sub count {
+    my ($kind) = @_;
+    my ($kept, $new) = map { BenchApp->start(workers => 1) } 1, 2;
+    my $httpd = start_httpd($kind, $kept, $new);
+    my $conn = Client->connect($httpd->port);
+    my @urls = @{ $URLS{$kind} };
+    for my $url (@urls) {
+        for (1 .. $REQUESTS) {
+            ask($conn, $url) or die "no right answer\n" . $httpd->words;
+        }
+    }
+    ask($conn, $urls[-1]);      # which ends the last one's count
+    $conn->close;
+    # count.1 is all before the first request, count.2 the first
+    my $first = 2;
+    my %count;
+    for my $url (@urls) {
+        my @counts = map { counted($httpd, $_) }
+            $first + $WARM_UP .. $first + $REQUESTS - 1;
+        $count{$url} = min(@counts);
+        $first += $REQUESTS;
+    }
+    $httpd->stop;
+    return %count;
+}
+
+my $alone;
+
+sub own {
+    my ($kind) = @_;
+    $alone //= { count('alone') };
+    my %count = count($kind);
+    return map { $_ => $count{$_} - $alone->{answer} } keys %count;
+}
+
+# ---- the figures in the tree ----
+
+sub figures {
+    return Private::slurp($FIGURES) =~ /^(kept|new)\s+(\d+)$/mg;
+}
+
+sub write_figures {
+    my (%own) = @_;
+    Private::spew($FIGURES, <<"EOC");
+# The module's own instructions for a small GET, beyond what httpd alone takes
+# for the same answer; see Instructions.pm. "make update-instructions" writes
+# this file, and t/19-instructions.t fails when they rise by 5 %.
+kept $own{kept}
+new $own{new}
+EOC
+    return;
+}
+
+1;
