@@ -1,7 +1,8 @@
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 #
-# Builds mod_fastcgi_handler through apxs, and runs what shows that it works;
-# "make help" lists the targets.  The module alone needs no more than
+# Builds mod_fastcgi_handler through apxs, and mod_proxy_fastcgi in proxy/, and
+# runs what shows that they work; "make help" lists the targets.  The first
+# alone needs no more than
 #
 #     apxs -i -a -o mod_fastcgi_handler.so -c *.c
 
@@ -12,26 +13,53 @@ MODULE  := mod_fastcgi_handler
 SOURCES := $(sort $(wildcard *.c))
 HEADERS := $(sort $(wildcard *.h))
 BUILT   := .libs/$(MODULE).so
+PROXY   := mod_proxy_fastcgi
+PROXY_SOURCES := $(sort $(wildcard proxy/*.c))
+PROXY_HEADERS := $(sort $(wildcard proxy/*.h)) fcgi_engine.h
+PROXY_BUILT   := proxy/.libs/$(PROXY).so
 ASAN    := build/asan
+COVERED := build/coverage
 DEB     := libapache2-mod-fastcgi-handler
+# A version that is not released yet comes before it: 1.0.0~dev.
+VERSION := $(subst -,~,$(shell sed -n \
+    's/^.define FCGI_MODULE_VERSION "\(.*\)"/\1/p' fcgi_version.h))
+DIST    := build/$(MODULE)-$(VERSION).tar.gz
+# What a build leaves is in no package.
+PACK    := tar -c --exclude-vcs --exclude=./build --exclude=.libs \
+    --exclude='*.o' --exclude='*.lo' --exclude='*.slo' --exclude='*.la' \
+    --exclude='*.so' --exclude='*.profraw' --owner=0 --group=0 --sort=name
 TESTS   ?= t/*.t
+CORES   := $(shell nproc)
 
-# Tests wait more than they work, and run side by side; but those that measure
-# time run first, one by one.
-JOBS    ?= 5
-ALONE   := t/{62-timeouts,81-given-up,89-asleep}.t
+# Tests wait more than they work, and run side by side, those first that take
+# longest; but those that measure time or instructions run one by one.
+JOBS    ?= 6
+LONGEST := $(addprefix t/,92-faults.t 16-package.t 96-machines.t 10-build.t \
+    48-slow-readers.t 37-big-body.t 99-soak.t 09-model.t)
+ALONE   := t/{19-instructions,62-timeouts,81-given-up,89-asleep}.t
 PROVE   = prove -It/lib -j$(JOBS) --rules='seq=$(ALONE)' --rules='par=**' \
     $(PROVE_FLAGS)
+# In that order; a name that is no file is prove's to complain of.
+IN_ORDER = $(filter $(LONGEST),$(NAMED)) $(filter-out $(LONGEST),$(NAMED))
+NAMED    = $(foreach name,$(TESTS),$(or $(wildcard $(name)),$(name)))
 
 ifeq ($(origin APXS),undefined)
 APXS := $(firstword $(notdir $(shell command -v apxs || command -v apxs2)) apxs)
 endif
 
 WARNINGS := -Wall -Wextra
+# Nobody replaces a function of the module, and httpd's need no stub: calls are
+# direct. A small request makes a thousand.
+DIRECT   := -fno-plt -fno-semantic-interposition
+DIRECT_LINK := -Wl,-Bsymbolic-functions
+# What a mistake here would cost is bounded, whatever the distribution's own
+# flags are, which often have a lower _FORTIFY_SOURCE.
+HARDENED := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong
+HARDENED_LINK := -Wl,-z,relro -Wl,-z,now
 # What every source must pass without a word, on gcc and on clang.
 STRICT   := -std=c99 $(WARNINGS) -Werror -Wshadow -Wvla -Wpointer-arith \
             -Wstrict-prototypes -Wmissing-prototypes
-SANITIZE := -fsanitize=address,undefined -fno-omit-frame-pointer
+SANITIZERS := -fsanitize=address,undefined -fno-omit-frame-pointer
 
 # The flags httpd's modules are compiled with, for compilers and checkers that
 # do not run under apxs; the headers of httpd and APR are not ours to judge.
@@ -53,17 +81,29 @@ through_apxs = $(addprefix -Wc$(comma),$(1))
 # And the linker's.
 link_through_apxs = $(addprefix -Wl$(comma),$(1))
 
-.PHONY: all apxs deps install deb demo test bench lint format check-format \
-    check-functions check-warnings check-static asan test-asan clean help
+.PHONY: all apxs deps install deb dist demo test faults model soak fuzz \
+    coverage bench bench-instructions update-instructions picture lint format \
+    check-format check-functions check-warnings check-static asan test-asan \
+    clean help
 .DELETE_ON_ERROR:
 
-all: $(BUILT)
+all: $(BUILT) $(PROXY_BUILT)
 
 $(BUILT): $(SOURCES) $(HEADERS) Makefile | apxs
 	@echo "Building $@"
 	@$(APXS) -c -o $(MODULE).so \
-	    $(call through_apxs,$(WARNINGS) $(CPPFLAGS) $(CFLAGS)) \
-	    $(call link_through_apxs,$(LDFLAGS)) $(SOURCES) $(quietly)
+	    $(call through_apxs,$(WARNINGS) $(DIRECT) \
+	        $(CPPFLAGS) $(HARDENED) $(CFLAGS)) \
+	    $(call link_through_apxs,$(DIRECT_LINK) $(HARDENED_LINK) \
+	        $(LDFLAGS)) \
+	    $(SOURCES) $(quietly)
+
+$(PROXY_BUILT): $(PROXY_SOURCES) $(PROXY_HEADERS) Makefile | apxs
+	@echo "Building $@"
+	@cd proxy && $(APXS) -c -o $(PROXY).so \
+	    $(call through_apxs,$(WARNINGS) $(CPPFLAGS) $(HARDENED) $(CFLAGS)) \
+	    $(call link_through_apxs,$(HARDENED_LINK) $(LDFLAGS)) \
+	    $(notdir $(PROXY_SOURCES)) $(quietly)
 
 apxs:
 	@command -v $(APXS) >/dev/null || { printf '%s\n' \
@@ -73,29 +113,39 @@ apxs:
 	    "or name it: make APXS=/path/to/apxs" >&2; exit 1; }
 
 # Into the httpd that apxs belongs to, or for a package below DESTDIR.
-install: $(BUILT)
+install: $(BUILT) $(PROXY_BUILT)
 	@dir="$$($(APXS) -q LIBEXECDIR)"; \
 	mkdir -p "$(DESTDIR)$$dir"; \
 	$(APXS) -i -n fastcgi_handler -S LIBEXECDIR="$(DESTDIR)$$dir" \
 	    $(MODULE).la $(quietly); \
+	$(APXS) -i -n proxy_fastcgi -S LIBEXECDIR="$(DESTDIR)$$dir" \
+	    proxy/$(PROXY).la $(quietly); \
 	echo "Installed $(DESTDIR)$$dir/$(MODULE).so"; \
 	echo "httpd loads it with: LoadModule fastcgi_handler_module" \
-	    "$$dir/$(MODULE).so"
+	    "$$dir/$(MODULE).so"; \
+	echo "and, only for fcgi:// URLs of mod_proxy: LoadModule" \
+	    "proxy_fastcgi_module $$dir/$(PROXY).so"
 
 # The Debian package.  Built in a copy, because dpkg-buildpackage writes into
 # the folder it builds from and beside it.
 deb:
+	@t/deps build deb
 	@echo "Building the package (build/deb.log)"
 	@rm -rf build/package build/$(DEB)*
 	@mkdir -p build/package
-	@tar -c --exclude-vcs --exclude=./build --exclude=.libs \
-	    --exclude='*.o' --exclude='*.lo' --exclude='*.slo' \
-	    --exclude='*.la' --exclude='*.so' . | tar -x -C build/package
+	@$(PACK) . | tar -x -C build/package
 	@cd build/package && env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u LTFLAGS \
 	    dpkg-buildpackage -us -uc -b >../deb.log 2>&1 \
 	    || { cat ../deb.log >&2; exit 1; }
 	@rm -rf build/package
 	@ls build/$(DEB)_*.deb
+
+# All of it as one file, which "rpmbuild -tb" takes as it is.
+dist:
+	@mkdir -p $(dir $(DIST))
+	@$(PACK) --transform 's,^\.,$(MODULE)-$(VERSION),' . \
+	    | gzip -n9 >$(DIST)
+	@echo $(DIST)
 
 deps:
 	@t/deps build demo test
@@ -105,11 +155,21 @@ demo:
 	@$(MAKE) --no-print-directory all
 	@exec perl -It/lib demo/demo.pl
 
-# MPM=event|worker|prefork and TRANSPORT=unix|tcp reach the tests through the
+# MPM=event|worker|prefork, TRANSPORT=unix|tcp and PARK=0 reach the tests through the
 # environment; TESTS="t/20-*.t" runs some of them, JOBS=1 one at a time.
 test: deps
 	@$(MAKE) --no-print-directory all
-	@$(PROVE) $(TESTS)
+	@$(PROVE) $(IN_ORDER)
+
+# Every call of the system that the module makes for requests of each kind
+# fails in each way, each time that it is made; FAULTS_ONLY=post/writev some.
+faults: deps
+	@$(MAKE) --no-print-directory all
+	@FAULTS_ALL=1 $(PROVE) t/92-faults.t
+
+# The line, in all orders of steps and with a kill at any.
+model: deps
+	@$(PROVE) -v t/09-model.t
 
 # Beside mod_proxy_fcgi and nginx; BENCH_ROUNDS=, BENCH_SECONDS= and
 # BENCH_ONLY= reach t/bench/bench.pl through the environment, as MPM= does.
@@ -118,27 +178,94 @@ bench:
 	@$(MAKE) --no-print-directory all
 	@exec perl t/bench/bench.pl
 
+# How many instructions a small GET takes: the same numbers on any machine with
+# these versions of httpd and the compiler, however busy it is.
+bench-instructions:
+	@t/deps build demo test
+	@$(MAKE) --no-print-directory all
+	@exec perl t/bench/instructions.pl
+
+# The README's picture of the status page.
+picture:
+	@t/deps build demo test
+	@$(MAKE) --no-print-directory all
+	@exec perl t/bench/picture.pl
+
+# The figures above which t/19-instructions.t fails.
+update-instructions:
+	@t/deps build demo test
+	@$(MAKE) --no-print-directory all
+	@exec perl t/bench/instructions.pl --update
+
 # The module under AddressSanitizer and UBSan, apart from the normal build.
-asan: $(ASAN)/$(MODULE).so
+asan: $(ASAN)/$(MODULE).so $(ASAN)/proxy/$(PROXY).so
 
 $(ASAN)/$(MODULE).so: $(SOURCES) $(HEADERS) Makefile | apxs
 	@echo "Building $@"
 	@rm -rf $(ASAN) && mkdir -p $(ASAN)
 	@ln -s $(addprefix ../../,$(SOURCES) $(HEADERS)) $(ASAN)
 	@cd $(ASAN) && $(APXS) -c -o $(MODULE).so \
-	    $(call through_apxs,$(WARNINGS) -O1 $(SANITIZE)) \
-	    $(addprefix -Wl$(comma),$(SANITIZE)) $(SOURCES) $(quietly)
+	    $(call through_apxs,$(WARNINGS) -O1 $(SANITIZERS)) \
+	    $(addprefix -Wl$(comma),$(SANITIZERS)) $(SOURCES) $(quietly)
 	@ln -s .libs/$(MODULE).so $@
 
-# The live tests with that module; leaks are httpd's business at exit.
+$(ASAN)/proxy/$(PROXY).so: $(PROXY_SOURCES) $(PROXY_HEADERS) Makefile \
+    $(ASAN)/$(MODULE).so | apxs
+	@echo "Building $@"
+	@rm -rf $(ASAN)/proxy && mkdir -p $(ASAN)/proxy
+	@ln -s $(addprefix ../../../,$(PROXY_SOURCES) \
+	    $(filter proxy/%,$(PROXY_HEADERS))) $(ASAN)/proxy
+	@cd $(ASAN)/proxy && $(APXS) -c -o $(PROXY).so \
+	    $(call through_apxs,$(WARNINGS) -O1 $(SANITIZERS)) \
+	    $(addprefix -Wl$(comma),$(SANITIZERS)) $(notdir $(PROXY_SOURCES)) \
+	    $(quietly)
+	@ln -s .libs/$(PROXY).so $@
+
+# With that module; leaks are httpd's business at exit.
+WITH_ASAN = MODULE_SO="$(CURDIR)/$(ASAN)/$(MODULE).so" \
+    HTTPD_PRELOAD="$$(gcc -print-file-name=libasan.so)" \
+    ASAN_OPTIONS="detect_leaks=0:$${ASAN_OPTIONS-}" \
+    UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:$${UBSAN_OPTIONS-}"
+
+# The live tests.
 test-asan: TESTS = t/[2-9]*.t
 test-asan: deps
 	@$(MAKE) --no-print-directory asan
-	@MODULE_SO="$(CURDIR)/$(ASAN)/$(MODULE).so" \
-	    HTTPD_PRELOAD="$$(gcc -print-file-name=libasan.so)" \
-	    ASAN_OPTIONS="detect_leaks=0:$${ASAN_OPTIONS-}" \
-	    UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:$${UBSAN_OPTIONS-}" \
-	    $(PROVE) $(TESTS)
+	@$(WITH_ASAN) $(PROVE) $(IN_ORDER)
+
+# TIME=30m, SEED=, CLIENTS= and CROWD= reach t/99-soak.t through the
+# environment; SANITIZE=1 takes the module with sanitizers.
+soak: export TIME ?= 5m
+soak: deps
+	@$(MAKE) --no-print-directory $(if $(SANITIZE),asan,all)
+	@$(if $(SANITIZE),$(WITH_ASAN)) prove -v -It/lib t/99-soak.t
+
+# Looks for inputs that are not taken as they should be, by libFuzzer: FUZZ_TIME=
+# seconds for each target, TARGETS="record head" for some.
+fuzz:
+	@t/deps build test lint
+	@t/fuzz/run $(TARGETS)
+
+# What the tests reach, by lines and branches (TESTS= for some of them).  The
+# counters lie in files that all processes of a server share, so that children
+# that are killed count, too; clang links the modules, as only their counting
+# matters.
+COUNTING := -O1 -g -fPIC -shared -fprofile-instr-generate -fcoverage-mapping \
+    -mllvm -runtime-counter-relocation
+
+coverage: deps | apxs
+	@t/deps build lint
+	@rm -rf $(COVERED) && mkdir -p $(COVERED)/{proxy,programs}
+	@mkdir -m 1777 $(COVERED)/counts
+	@clang $(COUNTING) $(httpd_flags) $(SOURCES) \
+	    -o $(COVERED)/$(MODULE).so
+	@clang $(COUNTING) $(httpd_flags) $(PROXY_SOURCES) \
+	    -o $(COVERED)/proxy/$(PROXY).so
+	@COVERAGE="$(CURDIR)/$(COVERED)" CC=clang \
+	    MODULE_SO="$(CURDIR)/$(COVERED)/$(MODULE).so" \
+	    LLVM_PROFILE_FILE="$(CURDIR)/$(COVERED)/counts/%c%p.profraw" \
+	    $(PROVE) $(IN_ORDER) || echo "Not all tests pass; what they reached:"
+	@t/coverage $(COVERED)
 
 lint:
 	@t/deps build lint
@@ -147,7 +274,8 @@ lint:
 	@$(MAKE) --no-print-directory check-warnings CC=clang
 	@$(MAKE) --no-print-directory check-static
 
-FORMATTED = $(SOURCES) $(HEADERS) $(wildcard demo/*.c t/*/*.c t/*/*.h)
+FORMATTED = $(SOURCES) $(HEADERS) $(PROXY_SOURCES) \
+    $(filter proxy/%,$(PROXY_HEADERS)) $(wildcard demo/*.c t/*/*.c t/*/*.h)
 
 check-format:
 	@echo "Checking the format (make format corrects it)"
@@ -166,19 +294,19 @@ check-functions:
 # At -O2 some warnings see more.  Every source is tried before it fails.
 check-warnings: | apxs
 	@echo "Checking for warnings of $(CC)"
-	@failed=0; for source in $(SOURCES); do \
-	    $(CC) -O2 $(STRICT) $(httpd_flags) -fPIC -c -o /dev/null $$source \
-	        || failed=1; \
-	done; exit $$failed
+	@printf '%s\n' $(SOURCES) $(PROXY_SOURCES) | xargs -P$(CORES) -n1 \
+	    $(CC) -O2 $(STRICT) $(httpd_flags) -fPIC -c -o /dev/null
 
 check-static: | apxs
 	@echo "Checking with cppcheck"
-	@cppcheck --quiet --error-exitcode=1 --std=c99 --inline-suppr \
+	@cppcheck -j$(CORES) --quiet --error-exitcode=1 --std=c99 --inline-suppr \
 	    --enable=warning,performance,portability \
-	    --suppress=missingIncludeSystem $(SOURCES)
+	    --suppress=missingIncludeSystem $(SOURCES) $(PROXY_SOURCES)
 	@echo "Checking with clang-tidy"
-	@clang-tidy --quiet --warnings-as-errors='*' --checks=$(TIDY_CHECKS) \
-	    $(SOURCES) -- -std=c99 $(httpd_flags) $(findings)
+	@printf '%s\n' $(SOURCES) $(PROXY_SOURCES) | xargs -P$(CORES) -n8 sh -c \
+	    'exec clang-tidy --quiet --warnings-as-errors="*" \
+	        --checks=$(TIDY_CHECKS) "$$@" -- -std=c99 $(httpd_flags)' \
+	    clang-tidy $(findings)
 
 # The findings without the path that leads to each; V=1 shows it.
 ifneq ($(V),1)
@@ -190,30 +318,41 @@ endif
 # What finds mistakes rather than taste.  Left out: C11's memcpy_s, which C
 # libraries do not have; "if (strcmp(a, b))" and 64 * 1024, as httpd writes;
 # branches of the same content that say different things.
-TIDY_CHECKS := '-*,clang-analyzer-*,bugprone-*,$\
+TIDY_CHECKS := "-*,clang-analyzer-*,bugprone-*,$\
     -clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling,$\
     -bugprone-branch-clone,$\
     -bugprone-easily-swappable-parameters,$\
     -bugprone-suspicious-string-compare,$\
-    -bugprone-implicit-widening-of-multiplication-result'
+    -bugprone-implicit-widening-of-multiplication-result"
 
 clean:
-	@rm -rf .libs build
-	@rm -f *.o *.lo *.slo *.la *.so
+	@rm -rf .libs proxy/.libs build
+	@rm -f {,proxy/}*.{o,lo,slo,la,so}
 
 help:
 	@printf '%s\n' \
-	    "make            build the module with apxs" \
-	    "make install    put it into that httpd (DESTDIR=)" \
+	    "make            build both modules with apxs" \
+	    "make install    put them into that httpd (DESTDIR=)" \
 	    "make deb        build/$(DEB)_*.deb" \
 	    "make demo       PHP, Django and C behind a private httpd, to try" \
 	    "make test       install what tests need, build, run all of them" \
-	    "                (MPM=event|worker|prefork TRANSPORT=unix|tcp TESTS=" \
-	    "                JOBS=)" \
-	    "make bench      compare with mod_proxy_fcgi and nginx, 5 minutes" \
+	    "                (MPM=event|worker|prefork TRANSPORT=unix|tcp PARK=0" \
+	    "                TESTS= JOBS=)" \
+	    "make faults     let each system call fail in turn, each time it is made" \
+	    "                (FAULTS_ONLY=post, or post/writev)" \
+	    "make model      the line, in all orders of steps, a kill at any" \
+	    "make bench      compare with mod_proxy_fcgi and nginx, 6 minutes" \
 	    "                (MPM= BENCH_ROUNDS= BENCH_SECONDS= BENCH_ONLY=)" \
+	    "make bench-instructions   what a small GET takes, in instructions" \
+	    "make update-instructions  and keeps that as the figures for CI" \
+	    "make picture    docs/status.png, of ten minutes (PICTURE_SECONDS=)" \
 	    "make asan       build/asan/$(MODULE).so, with sanitizers" \
 	    "make test-asan  the live tests with it" \
+	    "make soak       everything at once, 5 minutes (TIME=30m SEED=" \
+	    "                SANITIZE=1 CLIENTS= CROWD= MPM=)" \
+	    "make fuzz       let libFuzzer look for what breaks it, a minute each" \
+	    "                (FUZZ_TIME= TARGETS=)" \
+	    "make coverage   lines and branches that the tests reach (TESTS=)" \
 	    "make lint       format, function sizes, warnings, static analysis" \
 	    "make format     correct the format" \
 	    "make deps       install what demo and tests need (Debian, Ubuntu)" \
