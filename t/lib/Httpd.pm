@@ -88,7 +88,8 @@ my $MODULE_DIR = $ENV{HTTPD_MODULES} || '/usr/lib/apache2/modules';
 my $TOP = abs_path(dirname(__FILE__) . '/../..');
 my @USUAL = qw(authz_core authz_host unixd mime dir alias log_config setenvif
                env);
-my $STARTED = qr/resuming normal operations/;
+# The last that httpd says of it.
+my $STARTED = qr/AH00094: Command line:/;
 my $SANITIZER = qr/AddressSanitizer | LeakSanitizer | ThreadSanitizer
                    | :\ runtime\ error:/x;
 my $CRASHED = qr/exit\ signal | $SANITIZER/x;
