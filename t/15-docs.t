@@ -76,8 +76,8 @@ def read(name):
     tree = core.publish_doctree(text, name, settings_overrides=SETTINGS)
     if not hasattr(tree, 'findall'):        # docutils before 0.18
         nodes.Node.findall = nodes.Node.traverse
-    html = core.publish_string(text, name, writer_name='html',
-                               settings_overrides=SETTINGS)
+    html = core.publish_from_doctree(tree, writer_name='html',
+                                     settings_overrides=SETTINGS)
     return {'html': html.decode(), 'error': '',
             'blocks': [block(b) for b in tree.findall(nodes.literal_block)],
             'sections': [section(s) for s in tree.findall(nodes.section)],

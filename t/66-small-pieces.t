@@ -194,7 +194,7 @@ sub close_tls {
     return $answer =~ s/^.*?\r\n\r\n//sr;
 }
 
-my $BODY = make_body(20_000);
+my $BODY = make_body(10_000);
 my $DECLARED = 'Content-Length: ' . length $BODY;
 
 for my $path ('/', '/stream') {
