@@ -86,7 +86,7 @@ my $app = FcgiApp->start(sub {
         1 while ($c->read_record->{content} // '') ne '';
     }
     return $story{$how}->($c);
-}, workers => 8);
+}, workers => 12);
 
 my $deaf = FcgiApp->start(undef, workers => 0, backlog => 1);
 
@@ -143,13 +143,27 @@ sub log_lines {
         split /\n/, $httpd->error_log;
 }
 
-# A request that a limit ends.
-sub check_limit {
-    my ($path, $directive, $ms, %opt) = @_;
+# Asks; what has to wait waits beside others.
+sub ask {
+    my ($path) = @_;
+    my $conn = Client->connect($httpd->port);
     my $from = time;
-    my $answer = $opt{ask} ? $opt{ask}->($path)
-        : Client->get($httpd->port, $path);
-    my $after = time - $from;
+    $conn->send("GET $path HTTP/1.1\r\nHost: x\r\n\r\n");
+    return sub { ($conn->read_response(timeout => 20), time - $from) };
+}
+
+# Requests that a limit ends, at the same time: [path, directive, milliseconds,
+# more], first those that end first.
+sub check_limits {
+    my (@limits) = @_;
+    my @answers = map { ask($_->[0]) } @limits;
+    check_limit($answers[$_], @{ $limits[$_] }) for 0 .. $#limits;
+    return;
+}
+
+sub check_limit {
+    my ($answered, $path, $directive, $ms, %opt) = @_;
+    my ($answer, $after) = $answered->();
     my $status = $opt{status} // 504;
     is($answer->status, $status, "$path: $directive gives $status");
     if ($status == 200) {
@@ -162,6 +176,14 @@ sub check_limit {
     cmp_ok($after, '>=', ($ms - 2) / 1000, 'not before its time');
     cmp_ok($after, '<', $ms / 1000 + $LATE, 'and not much later');
     check_line($path, "$directive $ms ms", $ms, %opt);
+    return;
+}
+
+# Requests that no limit ends, at the same time: path => why.
+sub check_whole {
+    my (@whole) = @_;
+    my @answers = map { [$_->[1], ask($_->[0])] } @whole;
+    is(($_->[1]->())[0]->body, 'whole', $_->[0]) for @answers;
     return;
 }
 
@@ -188,6 +210,7 @@ sub post_to_deaf {
     my $left = 20 * 1024 * 1024;
     my $conn = Client->connect($httpd->port);
     my $select = IO::Select->new($conn->{socket});
+    my $from = time;
     $conn->send("POST $path HTTP/1.1\r\nHost: x\r\n"
                 . "Content-Length: $left\r\n\r\n");
     $conn->{socket}->blocking(0);
@@ -197,48 +220,44 @@ sub post_to_deaf {
         my $bytes = 'x' x ($left < 65536 ? $left : 65536);
         $left -= CORE::send($conn->{socket}, $bytes, MSG_NOSIGNAL) // 0;
     }
-    return $conn->read_response;
+    return ($conn->read_response, time - $from);
 }
 
 subtest 'FcgiTimeout' => sub {
-    check_limit('/idle?quiet', 'FcgiTimeout', 500, phase => 'headers',
-                silent => 1);
-    check_limit('/idle?piece', 'FcgiTimeout', 500, phase => 'body',
-                status => 200);
-    check_limit('/idle?stderr', 'FcgiTimeout', 500, phase => 'headers');
-    check_limit('/idle/second?quiet', 'FcgiTimeout', 1000, silent => 1,
-                phase => 'headers');
-    check_limit('/idle?deaf', 'FcgiTimeout', 500, phase => 'send',
-                silent => 1, ask => \&post_to_deaf);
+    check_limits(
+        ['/idle?quiet', 'FcgiTimeout', 500, phase => 'headers', silent => 1],
+        ['/idle?piece', 'FcgiTimeout', 500, phase => 'body', status => 200],
+        ['/idle?stderr', 'FcgiTimeout', 500, phase => 'headers'],
+        ['/idle/second?quiet', 'FcgiTimeout', 1000, phase => 'headers',
+         silent => 1]);
+    check_limit(sub { post_to_deaf('/idle?deaf') }, '/idle?deaf',
+                'FcgiTimeout', 500, phase => 'send', silent => 1);
     $app->release('never');
-    is(Client->get($httpd->port, '/idle/second?slow')->body, 'whole',
-       'an answer in pieces meets it never');
+    check_whole(['/idle/second?slow', 'an answer in pieces meets it never']);
 };
 
 subtest 'FcgiFirstByteTimeout' => sub {
-    check_limit('/first?quiet', 'FcgiFirstByteTimeout', 500, silent => 1,
-                phase => 'headers');
-    check_limit('/first/idle?quiet', 'FcgiFirstByteTimeout', 500, silent => 1,
-                phase => 'headers');
-    check_limit("/first?$_", 'FcgiFirstByteTimeout', 500, phase => 'headers')
-        for qw(stderr words ends drip-noise part other);
-    is(Client->get($httpd->port, '/first?begins')->body, 'whole',
-       'the first byte ends it');
-    is(Client->get($httpd->port, "/first/$_?late")->body, 'whole',
-       "a section inside says $_") for qw(off long);
-    check_limit('/first/idle?begins', 'FcgiTimeout', 1000, phase => 'body',
-                status => 200);
+    my $limit = 'FcgiFirstByteTimeout';
+    check_limits(
+        (map { [$_, $limit, 500, phase => 'headers', silent => 1] }
+         qw(/first?quiet /first/idle?quiet)),
+        (map { ["/first?$_", $limit, 500, phase => 'headers'] }
+         qw(stderr words ends drip-noise part other)));
+    check_whole(
+        ['/first?begins', 'the first byte ends it'],
+        map { ["/first/$_?late", "a section inside says $_"] } qw(off long));
+    check_limits(['/first/idle?begins', 'FcgiTimeout', 1000, phase => 'body',
+                  status => 200]);
 };
 
 subtest 'FcgiTotalTimeout' => sub {
-    check_limit('/total?quiet', 'FcgiTotalTimeout', 500, phase => 'headers',
-                silent => 1);
-    check_limit('/total?drip', 'FcgiTotalTimeout', 500, phase => 'body',
-                status => 200);
-    check_limit("/total?$_", 'FcgiTotalTimeout', 500, phase => 'headers')
-        for qw(drip-headers drip-noise);
-    is(Client->get($httpd->port, '/total/off?slow')->body, 'whole',
-       'a section inside says off');
+    my $limit = 'FcgiTotalTimeout';
+    check_limits(
+        ['/total?quiet', $limit, 500, phase => 'headers', silent => 1],
+        ['/total?drip', $limit, 500, phase => 'body', status => 200],
+        map { ["/total?$_", $limit, 500, phase => 'headers'] }
+        qw(drip-headers drip-noise));
+    check_whole(['/total/off?slow', 'a section inside says off']);
 };
 
 # Connections to an application that never accepts, until its backlog is
@@ -259,15 +278,16 @@ sub fill_backlog {
 subtest 'FcgiConnectTimeout' => sub {
     my @held = fill_backlog();
     note scalar(@held) . ' connections filled the backlog';
-    check_limit("/connect?$_", 'FcgiConnectTimeout', 1100, status => 503,
-                phase => 'connect', silent => 1, app => $deaf) for 1 .. 2;
+    # those of a second share a line in the log
+    check_limits(["/connect?$_", 'FcgiConnectTimeout', 1100, status => 503,
+                  phase => 'connect', silent => 1, app => $deaf]) for 1 .. 2;
 };
 
 subtest 'the time limits of others' => sub {
-    is(Client->get($httpd->port, '/none?late')->body, 'whole',
-       'Timeout 1 and ProxyTimeout 1 do not count before the headers');
-    is(Client->get($httpd->port, '/none?begins')->body, 'whole',
-       'nor after them');
+    check_whole(
+        ['/none?late',
+         'Timeout 1 and ProxyTimeout 1 do not count before the headers'],
+        ['/none?begins', 'nor after them']);
 };
 
 subtest 'a slow upload is no idle time' => sub {
