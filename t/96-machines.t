@@ -44,7 +44,7 @@ header("Content-Type: text/plain");
 \$name = getenv("MACHINE");
 if (\$_SERVER["REQUEST_METHOD"] == "POST")
     file_put_contents("$dir/posts", \$_SERVER["HTTP_X_ID"] . "\\n", FILE_APPEND);
-usleep(is_file("$dir/slow-\$name") ? 1000000 : 3000);
+usleep(is_file("$dir/slow-\$name") ? 1000000 : 20000);
 echo \$name, " ", strlen(file_get_contents("php://input"));
 EOP
 chmod 0666, Private::spew("$dir/posts", '');
