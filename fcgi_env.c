@@ -602,20 +602,18 @@ static uint8_t *put_pairs(growing *params, const apr_array_header_t *pairs)
     const apr_table_entry_t *last = pair + pairs->nelts;
     uint8_t *to = grow(params, params->bytes, 0);
 
-    for (to += FCGI_ROOM_BEFORE_PARAMS; to && pair < last; pair++) {
+    for (to += FCGI_ROOM_BEFORE_PARAMS; pair < last; pair++) {
         const char *value = value_of(pair);
         apr_size_t name_len = strlen(pair->key), value_len = strlen(value);
         apr_size_t size = fcgi_pair_size(name_len, value_len);
 
-        if (!size) {
-            return NULL;
+        if (!size || (apr_size_t)(params->end - to) < size) {
+            to = size ? grow(params, to, size) : NULL;
+            if (!to) {
+                return NULL;
+            }
         }
-        if ((apr_size_t)(params->end - to) < size) {
-            to = grow(params, to, size);
-        }
-        if (to) {
-            to = fcgi_put_pair(to, pair->key, name_len, value, value_len);
-        }
+        to = fcgi_put_pair(to, pair->key, name_len, value, value_len);
     }
     return to;
 }
