@@ -23,11 +23,11 @@
 /* A script that is no file: the Location's path. Where a pattern stands for it
  * the path is the client's, and would lead PHP, which may know more folders
  * than httpd, to files that httpd has not looked at. */
-static int map_virtual(request_rec *r, const char *location)
+static int map_virtual(request_rec *r, const char *location, int is_pattern)
 {
     r->path_info = r->uri + strlen(location);
     r->filename = apr_pstrcat(r->pool, ap_document_root(r),
-                              fcgi_origin_is_pattern(r) ? "" : location, NULL);
+                              is_pattern ? "" : location, NULL);
     return OK;
 }
 
@@ -125,10 +125,11 @@ int fcgi_env_map(request_rec *r, fcgi_script mode, const char **location,
     int is_file =
         mode == FCGI_SCRIPT_FILE
         || (mode == FCGI_SCRIPT_AUTO && r->finfo.filetype == APR_REG);
-    int status;
+    int is_pattern, status;
 
-    *location = is_file ? NULL : fcgi_origin_location(r);
-    status = *location ? map_virtual(r, *location) : map_file(r, why);
+    *location = is_file ? NULL : fcgi_origin_location(r, &is_pattern);
+    status =
+        *location ? map_virtual(r, *location, is_pattern) : map_file(r, why);
     if (status == OK && r->path_info && strpbrk(r->path_info, "\r\n")) {
         /* CVE-2019-11043: PHP-FPM counted wrongly where regular expressions
          * stop at a line end; no application needs one in a path. */
