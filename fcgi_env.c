@@ -205,7 +205,7 @@ static void keep_path_info(request_rec *r)
     const char *script, *path_info;
 
     if (!apr_table_get(env, "REDIRECT_URL")) {
-        return; /* as most have none */
+        return;
     }
     script = apr_table_get(env, "SCRIPT_FILENAME");
     path_info = apr_table_get(env, "PATH_INFO");
@@ -348,7 +348,9 @@ static void adjust(request_rec *r, apr_off_t body_len, int others)
     }
     move_document_root(r, conf);
     fcgi_param_apply(r, conf->params);
-    keep_path_info(r);
+    if (r->prev || others || conf->params) {
+        keep_path_info(r); /* nobody else has set a REDIRECT_URL */
+    }
 }
 
 static int has_lower_case(const char *name)
@@ -446,6 +448,8 @@ static void add_cgi_vars(request_rec *r, const char *location, int others)
 {
     apr_table_t *env = r->subprocess_env;
     const apr_array_header_t *lower_case = others ? take_lower_case(r) : NULL;
+    void (*add)(apr_table_t *, const char *, const char *) =
+        others ? apr_table_setn : apr_table_addn;
     const apr_array_header_t *made;
     int i;
 
@@ -455,12 +459,7 @@ static void add_cgi_vars(request_rec *r, const char *location, int others)
         const apr_table_entry_t *pair =
             &APR_ARRAY_IDX(made, i, const apr_table_entry_t);
 
-        if (others) {
-            apr_table_setn(env, pair->key, pair->val);
-        }
-        else {
-            apr_table_addn(env, pair->key, pair->val);
-        }
+        add(env, pair->key, pair->val);
     }
     for (i = 0; lower_case && i < lower_case->nelts; i++) {
         const apr_table_entry_t *pair =
