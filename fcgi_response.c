@@ -61,10 +61,7 @@ static void set_modified(request_rec *r, const char *date)
 static void set_type(request_rec *r, const char *type)
 {
     if (*type) { /* an empty one is PHP's way to say none */
-        char *lowered = apr_pstrdup(r->pool, type);
-
-        ap_content_type_tolower(lowered);
-        ap_set_content_type(r, lowered);
+        ap_set_content_type(r, type);
     }
 }
 
