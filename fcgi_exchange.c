@@ -467,7 +467,7 @@ static char *get_buffer(fcgi_exchange *ex)
 /* The client's socket takes bytes: the next part of what it has to get. */
 static void resume_client(fcgi_exchange *ex)
 {
-    if (fcgi_outflow_is_behind(ex->outflow) && ex->outflow->has_room) {
+    if (ex->outflow->has_room && fcgi_outflow_is_behind(ex->outflow)) {
         fcgi_response_resume(ex->response);
         note_given(ex);
         ex->moved = 1;
