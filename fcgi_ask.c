@@ -94,7 +94,7 @@ static void look_at_client(fcgi_ask *ask)
 {
     if (ask->client.is_ready && ask->client.is_watched
         && ask->inflow->is_done) {
-        fcgi_client_look(&ask->client, ask->inflow->bb);
+        fcgi_client_look(&ask->client);
     }
 }
 

@@ -50,6 +50,14 @@ int fcgi_body_is_of(const request_rec *r)
     return !fcgi_body_is_error_page(r) && (!r->main || kept_for(r));
 }
 
+int fcgi_body_is_empty(const request_rec *r)
+{
+    return !r->main && !r->connection->master
+           && r->input_filters == r->proto_input_filters
+           && !apr_table_get(r->headers_in, "Content-Length")
+           && !apr_table_get(r->headers_in, "Transfer-Encoding");
+}
+
 int fcgi_body_is_kept(const request_rec *r)
 {
     const ap_filter_t *filter = r->input_filters;

@@ -34,6 +34,13 @@ int fcgi_body_is_error_document(const request_rec *r);
 int fcgi_body_is_of(const request_rec *r);
 
 /*
+ * True if nothing is to be read where r has the client's body: no field
+ * announces one (RFC 9112, 6.3), and no filter but httpd's own is asked, which
+ * would say the same.
+ */
+int fcgi_body_is_empty(const request_rec *r);
+
+/*
  * True if mod_request keeps r's body while it is read. It must be waited for
  * then: that filter loses what it has, and its way, where a read says that
  * nothing is here yet.

@@ -21,6 +21,7 @@
 void fcgi_client_init(fcgi_client *client, request_rec *r, int ignore)
 {
     client->r = r;
+    client->scratch = NULL;
     client->is_watched = !ignore;
     client->is_ready = 0;
     client->is_gone = 0;
@@ -44,9 +45,21 @@ static int has_unread(conn_rec *c)
            && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-void fcgi_client_look(fcgi_client *client, apr_bucket_brigade *scratch)
+static apr_bucket_brigade *get_scratch(fcgi_client *client)
+{
+    const request_rec *r = client->r;
+
+    if (!client->scratch) { /* most are never looked at */
+        client->scratch =
+            apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    }
+    return client->scratch;
+}
+
+void fcgi_client_look(fcgi_client *client)
 {
     conn_rec *c = client->r->connection;
+    apr_bucket_brigade *scratch;
     int at_eof = 0;
     apr_status_t rv;
 
@@ -61,6 +74,7 @@ void fcgi_client_look(fcgi_client *client, apr_bucket_brigade *scratch)
         client->ended_at = fcgi_clock_now();
         return;
     }
+    scratch = get_scratch(client);
     rv = ap_get_brigade(c->input_filters, scratch, AP_MODE_SPECULATIVE,
                         APR_NONBLOCK_READ, 1);
     if (APR_STATUS_IS_EOF(rv) && has_unread(c)) {

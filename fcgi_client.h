@@ -15,7 +15,8 @@
 
 typedef struct fcgi_client {
     request_rec *r;
-    int is_watched;        /* its going away would show, and matters */
+    apr_bucket_brigade *scratch; /* NULL: it was not looked at yet */
+    int is_watched;              /* its going away would show, and matters */
     int is_ready;          /* its socket has something: to be looked at */
     int is_gone;           /* its connection is reset, or failed */
     fcgi_instant ended_at; /* it sends no more since; 0: it may */
@@ -26,10 +27,9 @@ void fcgi_client_init(fcgi_client *client, request_rec *r, int ignore);
 
 /*
  * Its socket has something although the request is here: its end, or the next
- * request, which hides its end. The connection's own filters can tell; scratch
- * is empty, and is again afterwards.
+ * request, which hides its end. The connection's own filters can tell.
  */
-void fcgi_client_look(fcgi_client *client, apr_bucket_brigade *scratch);
+void fcgi_client_look(fcgi_client *client);
 
 /* A phrase if the client is gone for certain, else NULL. While its body is
  * not here, only httpd can tell. */

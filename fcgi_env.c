@@ -23,11 +23,11 @@
 /* A script that is no file: the Location's path. Where a pattern stands for it
  * the path is the client's, and would lead PHP, which may know more folders
  * than httpd, to files that httpd has not looked at. */
-static int map_virtual(request_rec *r, const char *location)
+static int map_virtual(request_rec *r, const char *location, int is_pattern)
 {
     r->path_info = r->uri + strlen(location);
     r->filename = apr_pstrcat(r->pool, ap_document_root(r),
-                              fcgi_origin_is_pattern(r) ? "" : location, NULL);
+                              is_pattern ? "" : location, NULL);
     return OK;
 }
 
@@ -125,10 +125,11 @@ int fcgi_env_map(request_rec *r, fcgi_script mode, const char **location,
     int is_file =
         mode == FCGI_SCRIPT_FILE
         || (mode == FCGI_SCRIPT_AUTO && r->finfo.filetype == APR_REG);
-    int status;
+    int is_pattern, status;
 
-    *location = is_file ? NULL : fcgi_origin_location(r);
-    status = *location ? map_virtual(r, *location) : map_file(r, why);
+    *location = is_file ? NULL : fcgi_origin_location(r, &is_pattern);
+    status =
+        *location ? map_virtual(r, *location, is_pattern) : map_file(r, why);
     if (status == OK && r->path_info && strpbrk(r->path_info, "\r\n")) {
         /* CVE-2019-11043: PHP-FPM counted wrongly where regular expressions
          * stop at a line end; no application needs one in a path. */
@@ -204,7 +205,7 @@ static void keep_path_info(request_rec *r)
     const char *script, *path_info;
 
     if (!apr_table_get(env, "REDIRECT_URL")) {
-        return; /* as most have none */
+        return;
     }
     script = apr_table_get(env, "SCRIPT_FILENAME");
     path_info = apr_table_get(env, "PATH_INFO");
@@ -347,7 +348,9 @@ static void adjust(request_rec *r, apr_off_t body_len, int others)
     }
     move_document_root(r, conf);
     fcgi_param_apply(r, conf->params);
-    keep_path_info(r);
+    if (r->prev || others || conf->params) {
+        keep_path_info(r); /* nobody else has set a REDIRECT_URL */
+    }
 }
 
 static int has_lower_case(const char *name)
@@ -445,6 +448,8 @@ static void add_cgi_vars(request_rec *r, const char *location, int others)
 {
     apr_table_t *env = r->subprocess_env;
     const apr_array_header_t *lower_case = others ? take_lower_case(r) : NULL;
+    void (*add)(apr_table_t *, const char *, const char *) =
+        others ? apr_table_setn : apr_table_addn;
     const apr_array_header_t *made;
     int i;
 
@@ -454,12 +459,7 @@ static void add_cgi_vars(request_rec *r, const char *location, int others)
         const apr_table_entry_t *pair =
             &APR_ARRAY_IDX(made, i, const apr_table_entry_t);
 
-        if (others) {
-            apr_table_setn(env, pair->key, pair->val);
-        }
-        else {
-            apr_table_addn(env, pair->key, pair->val);
-        }
+        add(env, pair->key, pair->val);
     }
     for (i = 0; lower_case && i < lower_case->nelts; i++) {
         const apr_table_entry_t *pair =
@@ -602,20 +602,18 @@ static uint8_t *put_pairs(growing *params, const apr_array_header_t *pairs)
     const apr_table_entry_t *last = pair + pairs->nelts;
     uint8_t *to = grow(params, params->bytes, 0);
 
-    for (to += FCGI_ROOM_BEFORE_PARAMS; to && pair < last; pair++) {
+    for (to += FCGI_ROOM_BEFORE_PARAMS; pair < last; pair++) {
         const char *value = value_of(pair);
         apr_size_t name_len = strlen(pair->key), value_len = strlen(value);
         apr_size_t size = fcgi_pair_size(name_len, value_len);
 
-        if (!size) {
-            return NULL;
+        if (!size || (apr_size_t)(params->end - to) < size) {
+            to = size ? grow(params, to, size) : NULL;
+            if (!to) {
+                return NULL;
+            }
         }
-        if ((apr_size_t)(params->end - to) < size) {
-            to = grow(params, to, size);
-        }
-        if (to) {
-            to = fcgi_put_pair(to, pair->key, name_len, value, value_len);
-        }
+        to = fcgi_put_pair(to, pair->key, name_len, value, value_len);
     }
     return to;
 }

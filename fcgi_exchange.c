@@ -322,6 +322,27 @@ static void note_answer(fcgi_exchange *ex)
     }
 }
 
+/* A buffer that nobody reads into. Making one for each request would take 400
+ * instructions more, and the pages of memory that go in between. */
+static volatile void *spare;
+
+static void give_back(void *bytes)
+{
+    free(apr_atomic_xchgptr(&spare, bytes));
+}
+
+/* The buffer as a bucket, of which pieces can be made; a small answer is copied
+ * and needs none. */
+static apr_bucket *get_bucket(fcgi_exchange *ex, apr_size_t len)
+{
+    if (!ex->buffer && len >= FCGI_OUTFLOW_COPIED) {
+        ex->buffer =
+            apr_bucket_heap_create(ex->bytes, FCGI_OUTFLOW_PIECE, give_back,
+                                   ex->r->connection->bucket_alloc);
+    }
+    return ex->buffer;
+}
+
 static void take_content(fcgi_exchange *ex)
 {
     const char *content = (const char *)ex->reader.content;
@@ -334,7 +355,8 @@ static void take_content(fcgi_exchange *ex)
         return;
     }
     note_answer(ex);
-    if (fcgi_response_stdout(ex->response, ex->buffer, content,
+    if (fcgi_response_stdout(ex->response,
+                             get_bucket(ex, ex->reader.content_len), content,
                              ex->reader.content_len)
         != FCGI_OUTCOME_PENDING) {
         end(ex, FCGI_OUTCOME_BAD_HEADERS, APR_SUCCESS, ex->response->why);
@@ -370,7 +392,7 @@ static void take_foreign(fcgi_exchange *ex)
                      reader->foreign_id, ex->conn->request_id));
 }
 
-/* Takes len bytes of records at data, which lie in ex->buffer. */
+/* Takes len bytes of records at data, which lie in ex->bytes. */
 static void take_records(fcgi_exchange *ex, const char *data, apr_size_t len)
 {
     apr_size_t used;
@@ -411,13 +433,16 @@ static void take_records(fcgi_exchange *ex, const char *data, apr_size_t len)
     }
 }
 
-/* A buffer that nobody reads into. Making one for each request would take 400
- * instructions more, and the pages of memory that go in between. */
-static volatile void *spare;
-
-static void give_back(void *bytes)
+static void drop_buffer(fcgi_exchange *ex)
 {
-    free(apr_atomic_xchgptr(&spare, bytes));
+    if (ex->buffer) {
+        apr_bucket_destroy(ex->buffer);
+    }
+    else if (ex->bytes) {
+        give_back(ex->bytes);
+    }
+    ex->buffer = NULL;
+    ex->bytes = NULL;
 }
 
 /* A buffer to read into: the last one, unless pieces of it are in use. Not the
@@ -425,38 +450,24 @@ static void give_back(void *bytes)
  * thousands may wait. */
 static char *get_buffer(fcgi_exchange *ex)
 {
-    apr_bucket_alloc_t *list = ex->r->connection->bucket_alloc;
-    apr_bucket_heap *heap;
-    char *bytes;
+    const apr_bucket_heap *heap = ex->buffer ? ex->buffer->data : NULL;
 
-    if (ex->buffer) {
-        heap = ex->buffer->data;
-        if (heap->refcount.refcount == 1) {
-            return heap->base;
-        }
-        apr_bucket_destroy(ex->buffer);
+    if (heap && heap->refcount.refcount > 1) {
+        drop_buffer(ex);
     }
-    bytes = apr_atomic_xchgptr(&spare, NULL);
-    if (!bytes) {
-        bytes = ap_malloc(FCGI_OUTFLOW_PIECE);
+    if (!ex->bytes) {
+        ex->bytes = apr_atomic_xchgptr(&spare, NULL);
     }
-    ex->buffer =
-        apr_bucket_heap_create(bytes, FCGI_OUTFLOW_PIECE, give_back, list);
-    return bytes;
-}
-
-static void drop_buffer(fcgi_exchange *ex)
-{
-    if (ex->buffer) {
-        apr_bucket_destroy(ex->buffer);
-        ex->buffer = NULL;
+    if (!ex->bytes) {
+        ex->bytes = ap_malloc(FCGI_OUTFLOW_PIECE);
     }
+    return ex->bytes;
 }
 
 /* The client's socket takes bytes: the next part of what it has to get. */
 static void resume_client(fcgi_exchange *ex)
 {
-    if (fcgi_outflow_is_behind(ex->outflow) && ex->outflow->has_room) {
+    if (ex->outflow->has_room && fcgi_outflow_is_behind(ex->outflow)) {
         fcgi_response_resume(ex->response);
         note_given(ex);
         ex->moved = 1;

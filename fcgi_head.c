@@ -148,39 +148,34 @@ static int is_same(const char *name, const char *known, apr_size_t len)
 
 fcgi_field fcgi_head_field(const char *name)
 {
-    /* by their lengths, in which most names differ from all others */
+    /* by their lengths, of which two at most have the same */
     static const struct {
-        apr_size_t len;
         const char *name;
         fcgi_field field;
-    } known[] = {
-        { 2, "TE", FCGI_FIELD_HOP },
-        { 4, "ETag", FCGI_FIELD_SINGLE },
-        { 4, "Vary", FCGI_FIELD_VARY },
-        { 6, "Status", FCGI_FIELD_STATUS },
-        { 7, "Trailer", FCGI_FIELD_HOP },
-        { 7, "Upgrade", FCGI_FIELD_HOP },
-        { 8, "Location", FCGI_FIELD_SINGLE },
-        { 10, "Connection", FCGI_FIELD_CONNECTION },
-        { 10, "Keep-Alive", FCGI_FIELD_HOP },
-        { 12, "Content-Type", FCGI_FIELD_TYPE },
-        { 13, "Content-Range", FCGI_FIELD_SINGLE },
-        { 13, "Last-Modified", FCGI_FIELD_MODIFIED },
-        { 14, "Content-Length", FCGI_FIELD_LENGTH },
-        { 16, "Proxy-Connection", FCGI_FIELD_HOP },
-        { 17, "Transfer-Encoding", FCGI_FIELD_HOP },
-        { APR_SIZE_MAX, NULL, FCGI_FIELD_OTHER },
+    } known[][2] = {
+        [2] = { { "TE", FCGI_FIELD_HOP } },
+        [4] = { { "ETag", FCGI_FIELD_SINGLE }, { "Vary", FCGI_FIELD_VARY } },
+        [6] = { { "Status", FCGI_FIELD_STATUS } },
+        [7] = { { "Trailer", FCGI_FIELD_HOP }, { "Upgrade", FCGI_FIELD_HOP } },
+        [8] = { { "Location", FCGI_FIELD_SINGLE } },
+        [10] = { { "Connection", FCGI_FIELD_CONNECTION },
+                 { "Keep-Alive", FCGI_FIELD_HOP } },
+        [12] = { { "Content-Type", FCGI_FIELD_TYPE } },
+        [13] = { { "Content-Range", FCGI_FIELD_SINGLE },
+                 { "Last-Modified", FCGI_FIELD_MODIFIED } },
+        [14] = { { "Content-Length", FCGI_FIELD_LENGTH } },
+        [16] = { { "Proxy-Connection", FCGI_FIELD_HOP } },
+        [17] = { { "Transfer-Encoding", FCGI_FIELD_HOP } },
     };
     apr_size_t len = strlen(name);
-    int i = 0;
+    int i;
 
-    while (known[i].len < len) {
-        i++;
+    for (i = 0; len < sizeof(known) / sizeof(*known) && i < 2; i++) {
+        if (known[len][i].name && is_same(name, known[len][i].name, len)) {
+            return known[len][i].field;
+        }
     }
-    while (known[i].len == len && !is_same(name, known[i].name, len)) {
-        i++;
-    }
-    return known[i].len == len ? known[i].field : FCGI_FIELD_OTHER;
+    return FCGI_FIELD_OTHER;
 }
 
 int fcgi_head_is_single(fcgi_field field)
@@ -217,6 +212,9 @@ static const char *parse_line(fcgi_head *head, char *line)
     if (field == FCGI_FIELD_LENGTH) {
         parse_length(head, value);
         return NULL;
+    }
+    if (field == FCGI_FIELD_TYPE) {
+        ap_content_type_tolower(value); /* as core has it */
     }
     if (fcgi_head_is_single(field)) {
         apr_table_unset(head->fields, line);

@@ -33,9 +33,11 @@ fcgi_inflow *fcgi_inflow_create(request_rec *r, const fcgi_terms *terms)
     inflow->r = r;
     inflow->is_streamed = terms->stream_body;
     inflow->limits = terms->spool;
-    inflow->bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
-    inflow->is_done = !terms->has_body;
-    inflow->is_ready = terms->has_body;
+    inflow->is_done = !terms->has_body || fcgi_body_is_empty(r);
+    if (!inflow->is_done) {
+        inflow->bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+        inflow->is_ready = 1;
+    }
     return inflow;
 }
 
@@ -176,7 +178,7 @@ static int is_declared_too_large(const fcgi_inflow *inflow)
     const char *said = apr_table_get(inflow->r->headers_in, "Content-Length");
     apr_off_t len;
 
-    return said && !inflow->is_done && ap_parse_strict_length(&len, said)
+    return said && ap_parse_strict_length(&len, said)
            && len > inflow->limits.max;
 }
 
@@ -184,7 +186,7 @@ int fcgi_inflow_take_all(fcgi_inflow *inflow, fcgi_result *result)
 {
     int moved, is_right = 1;
 
-    if (is_declared_too_large(inflow)) {
+    if (!inflow->is_done && is_declared_too_large(inflow)) {
         return refuse_large(result);
     }
     while (is_right && !inflow->is_done) {

@@ -31,19 +31,21 @@ static apr_hash_t *by_text;    /* a handler as it is written -> fcgi_known;
  * many users have in common, as /home/some/php-fpm.sock. */
 #define HASHED_LEN 16
 
+/* Odd, and without a pattern: 2^64 divided by the golden ratio. */
+#define SPREAD APR_UINT64_C(0x9e3779b97f4a7c15)
+
 /* Of handlers, for apr_hash: all begin alike, and sockets of one folder differ
  * behind that. */
 static unsigned int hash_end(const char *text, apr_ssize_t *len)
 {
     apr_size_t whole = strlen(text);
-    apr_size_t i = whole > HASHED_LEN ? whole - HASHED_LEN : 0;
-    unsigned int hash = (unsigned int)whole;
+    apr_size_t hashed = whole < HASHED_LEN ? whole : HASHED_LEN;
+    apr_uint64_t words[2] = { 0, 0 };
 
-    for (; i < whole; i++) {
-        hash = hash * 33 + (unsigned char)text[i];
-    }
+    memcpy(words, text + whole - hashed, hashed);
     *len = (apr_ssize_t)whole;
-    return hash;
+    return (unsigned int)(((words[0] + whole) * SPREAD ^ words[1]) * SPREAD
+                          >> 32);
 }
 
 void fcgi_known_start(apr_pool_t *pconf)

@@ -216,9 +216,8 @@ static const char *matched_path(request_rec *r, const ap_regex_t *pattern)
 }
 
 /* The path of a Location section that holds for r, as a script's name. */
-static const char *location_path(request_rec *r, ap_conf_vector_t *section)
+static const char *location_path(request_rec *r, const core_dir_config *core)
 {
-    const core_dir_config *core = ap_get_core_module_config(section);
     const char *path;
     apr_size_t len;
 
@@ -305,28 +304,22 @@ static ap_conf_vector_t *find_location(request_rec *r)
                : NULL;
 }
 
-const char *fcgi_origin_location(request_rec *r)
-{
-    ap_conf_vector_t *section = find_location(r);
-
-    if (section == r->server->lookup_defaults) {
-        return "";
-    }
-    return section ? location_path(r, section) : NULL;
-}
-
-int fcgi_origin_is_below_location(request_rec *r)
-{
-    return find_location(r) != NULL;
-}
-
-int fcgi_origin_is_pattern(request_rec *r)
+const char *fcgi_origin_location(request_rec *r, int *is_pattern)
 {
     ap_conf_vector_t *section = find_location(r);
     const core_dir_config *core =
         section ? ap_get_core_module_config(section) : NULL;
 
-    return core && core->r;
+    *is_pattern = core && core->r;
+    if (section == r->server->lookup_defaults) {
+        return "";
+    }
+    return core ? location_path(r, core) : NULL;
+}
+
+int fcgi_origin_is_below_location(request_rec *r)
+{
+    return find_location(r) != NULL;
 }
 
 /* True if this SetHandler stands in an <If> of one of these sections. */
@@ -380,12 +373,14 @@ void fcgi_origin_translate_only(request_rec *r, int only)
 static int script_of_sections(request_rec *r)
 {
     const ap_expr_info_t *expr = set_handler_of(r->per_dir_config);
+    const char *forced = forced_handler(r);
 
-    if (fcgi_address_is_ours(forced_handler(r)) && find_virtual(r)) {
-        return FCGI_SCRIPT_VIRTUAL;
+    if (forced) {
+        return fcgi_address_is_ours(forced) && find_virtual(r)
+                   ? FCGI_SCRIPT_VIRTUAL
+                   : FCGI_SCRIPT_FILE;
     }
-    return !forced_handler(r) && expr
-                   && fcgi_address_is_ours(evaluate(r, expr))
+    return expr && fcgi_address_is_ours(evaluate(r, expr))
                ? fcgi_config_settings(r)->script
                : FCGI_SCRIPT_FILE;
 }

@@ -98,13 +98,11 @@ fcgi_origin_kind fcgi_origin_of(request_rec *r);
  * matches. Of a handler that mod_rewrite gives, that of the Location that says
  * FcgiScript Virtual. NULL if the handler came from anywhere else (files,
  * directories, AddHandler, other rules): then only a regular file is a script.
+ * *is_pattern: it is the client who chose that path, below a LocationMatch.
  */
-const char *fcgi_origin_location(request_rec *r);
+const char *fcgi_origin_location(request_rec *r, int *is_pattern);
 
 /* True if it has one. */
 int fcgi_origin_is_below_location(request_rec *r);
-
-/* True if it is the client who chose that path: a LocationMatch. */
-int fcgi_origin_is_pattern(request_rec *r);
 
 #endif

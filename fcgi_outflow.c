@@ -53,10 +53,6 @@ APLOG_USE_MODULE(fastcgi_handler);
 /* So often it looks meanwhile whether others wait for the application. */
 #define LOOK_UP apr_time_from_msec(5)
 
-/* Slices shorter than this are copied, so that a few bytes that a filter
- * holds back do not hold a whole read buffer. */
-#define COPY_BELOW 4096
-
 typedef struct fcgi_outflow_kind {
     /* True while what is held has to wait for the client. */
     int (*is_behind)(const fcgi_outflow *flow);
@@ -334,7 +330,7 @@ void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *buffer,
         return;
     }
     flow->total += (apr_off_t)len;
-    if (len >= COPY_BELOW) {
+    if (len >= FCGI_OUTFLOW_COPIED) {
         APR_BRIGADE_INSERT_TAIL(flow->outlet.bb, slice(buffer, data, len));
     }
     else if (APR_BRIGADE_EMPTY(flow->outlet.bb) && !flow->held->len) {
@@ -581,7 +577,8 @@ static int is_ready(const fcgi_outflow *flow)
     const apr_bucket *first = APR_BRIGADE_FIRST(bb);
 
     return !flow->held->len && first != APR_BRIGADE_SENTINEL(bb)
-           && first == APR_BRIGADE_LAST(bb) && first->length < COPY_BELOW
+           && first == APR_BRIGADE_LAST(bb)
+           && first->length < FCGI_OUTFLOW_COPIED
            && flow->given + first->length <= flow->at_once;
 }
 

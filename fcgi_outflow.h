@@ -34,6 +34,10 @@
  * 64 KB even with header fields. */
 #define FCGI_OUTFLOW_PIECE (56 * 1024)
 
+/* Slices shorter than this are copied, so that a few bytes that a filter
+ * holds back do not hold a whole read buffer. */
+#define FCGI_OUTFLOW_COPIED 4096
+
 /* Whether something may be said past what is given. */
 typedef enum {
     FCGI_OUTFLOW_NOW,   /* yes, and it waits for nobody */
@@ -98,8 +102,9 @@ fcgi_outflow *fcgi_outflow_create(request_rec *r, const char *backend,
  * live answer's client is taken to follow, even where nobody can tell. */
 void fcgi_outflow_begin(fcgi_outflow *flow, fcgi_flush flush, int is_live);
 
-/* Takes len bytes of the body at data, which lie in the heap bucket buffer;
- * nothing is given on yet. Dropped if the outlet is not open. */
+/* Takes len bytes of the body at data, which lie in the heap bucket buffer; it
+ * may be NULL if they are copied. Nothing is given on yet. Dropped if the
+ * outlet is not open. */
 void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *buffer,
                        const char *data, apr_size_t len);
 

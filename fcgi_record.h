@@ -199,7 +199,7 @@ uint8_t *fcgi_put_length(uint8_t *to, size_t len);
 
 /*
  * Writes a name-value pair of fcgi_pair_size() bytes (3.4), which is not 0.
- * name or value may be NULL when its length is 0. Returns the byte after it.
+ * Returns the byte after it.
  */
 static inline uint8_t *fcgi_put_pair(uint8_t *to, const char *name,
                                      size_t name_len, const char *value,
@@ -212,13 +212,9 @@ static inline uint8_t *fcgi_put_pair(uint8_t *to, const char *name,
     else {
         to = fcgi_put_length(fcgi_put_length(to, name_len), value_len);
     }
-    if (name_len) { /* name may be NULL else, which memcpy forbids */
-        memcpy(to, name, name_len);
-    }
+    memcpy(to, name, name_len);
     to += name_len;
-    if (value_len) {
-        memcpy(to, value, value_len);
-    }
+    memcpy(to, value, value_len);
     return to + value_len;
 }
 

@@ -374,10 +374,7 @@ int fcgi_replace_keep_type(request_rec *r)
                            : NULL;
 
     if (type) {
-        char *lowered = apr_pstrdup(r->pool, type);
-
-        ap_content_type_tolower(lowered);
-        ap_set_content_type(r, lowered);
+        ap_set_content_type(r, type);
         if (!r->handler) {
             /* before 2.4.60 httpd takes the type for its name */
             r->handler = AP_DEFAULT_HANDLER_NAME;

@@ -61,10 +61,7 @@ static void set_modified(request_rec *r, const char *date)
 static void set_type(request_rec *r, const char *type)
 {
     if (*type) { /* an empty one is PHP's way to say none */
-        char *lowered = apr_pstrdup(r->pool, type);
-
-        ap_content_type_tolower(lowered);
-        ap_set_content_type(r, lowered);
+        ap_set_content_type(r, type);
     }
 }
 
@@ -72,10 +69,8 @@ static void set_type(request_rec *r, const char *type)
  * headers_out, all others in err_headers_out, in which "Header always" finds
  * them. Those about one connection, which is not the client's, go nowhere: the
  * framing towards the client is httpd's. */
-static int set_field(void *request, const char *name, const char *value)
+static void set_field(request_rec *r, const char *name, const char *value)
 {
-    request_rec *r = request;
-
     switch (fcgi_head_field(name)) {
     case FCGI_FIELD_TYPE:
         set_type(r, value);
@@ -105,7 +100,6 @@ static int set_field(void *request, const char *name, const char *value)
     case FCGI_FIELD_OTHER:
         apr_table_addn(r->err_headers_out, name, value);
     }
-    return 1;
 }
 
 static int add_field(void *fields, const char *name, const char *value)
@@ -225,6 +219,8 @@ static void set_status(fcgi_response *response)
 static void set_head(fcgi_response *response)
 {
     request_rec *r = response->r;
+    const apr_array_header_t *fields = apr_table_elts(response->head.fields);
+    int i;
 
     response->is_said = 1;
     if (!apr_is_empty_table(r->err_headers_out)) {
@@ -234,7 +230,12 @@ static void set_head(fcgi_response *response)
     /* These told of the script's file, not of its output. */
     r->content_type = NULL;
     r->content_encoding = NULL;
-    apr_table_do(set_field, r, response->head.fields, NULL);
+    for (i = 0; i < fields->nelts; i++) {
+        const apr_table_entry_t *field =
+            &APR_ARRAY_IDX(fields, i, const apr_table_entry_t);
+
+        set_field(r, field->key, field->val);
+    }
 }
 
 /* Event streams, and answers that ask for it, are flushed in any case. */
@@ -251,6 +252,24 @@ static void begin_flow(fcgi_response *response)
     fcgi_outflow_begin(
         response->flow,
         is_live && flush == FCGI_FLUSH_OFF ? FCGI_FLUSH_AUTO : flush, is_live);
+}
+
+/* True if the client asks under a condition (RFC 9110, 13.1), as most do not:
+ * httpd looks for each of the five. */
+static int has_condition(const request_rec *r)
+{
+    const apr_array_header_t *fields = apr_table_elts(r->headers_in);
+    int i;
+
+    for (i = 0; i < fields->nelts; i++) {
+        const char *name = APR_ARRAY_IDX(fields, i, apr_table_entry_t).key;
+
+        if ((name[0] == 'I' || name[0] == 'i')
+            && !strncasecmp(name, "If-", 3)) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 /* Makes the parsed block the answer's. */
@@ -271,7 +290,8 @@ static void begin(fcgi_response *response)
     if (response->head.content_length >= 0) {
         ap_set_content_length(r, response->head.content_length);
     }
-    if (!response->head.status && r->method_number == M_GET) {
+    if (!response->head.status && r->method_number == M_GET
+        && has_condition(r)) {
         int condition = ap_meets_conditions(r);
 
         response->condition = condition == OK ? 0 : condition;

@@ -12,16 +12,22 @@
 
 APLOG_USE_MODULE(fastcgi_handler);
 
+static void show(request_rec *r, fcgi_trace_way way, fcgi_type type,
+                 const void *content, apr_size_t len)
+{
+    const char *label =
+        apr_pstrcat(r->pool, way == FCGI_TRACE_TO ? "to" : "from",
+                    " the application: ", fcgi_type_name(type), NULL);
+
+    ap_log_rdata(APLOG_MARK, APLOG_TRACE8, r, label, content, len,
+                 AP_LOG_DATA_SHOW_OFFSET);
+}
+
 void fcgi_trace_content(request_rec *r, fcgi_trace_way way, fcgi_type type,
                         const void *content, apr_size_t len)
 {
     if (APLOG_R_IS_LEVEL(r, APLOG_TRACE8)) {
-        const char *label =
-            apr_pstrcat(r->pool, way == FCGI_TRACE_TO ? "to" : "from",
-                        " the application: ", fcgi_type_name(type), NULL);
-
-        ap_log_rdata(APLOG_MARK, APLOG_TRACE8, r, label, content, len,
-                     AP_LOG_DATA_SHOW_OFFSET);
+        show(r, way, type, content, len);
     }
 }
 
@@ -40,7 +46,7 @@ void fcgi_trace_body(request_rec *r, apr_bucket_brigade *body)
 
         if (apr_bucket_read(bucket, &data, &len, APR_BLOCK_READ) == APR_SUCCESS
             && len) {
-            fcgi_trace_content(r, FCGI_TRACE_TO, FCGI_STDIN, data, len);
+            show(r, FCGI_TRACE_TO, FCGI_STDIN, data, len);
         }
     }
 }

@@ -51,7 +51,7 @@ sub serve {
 my $app = FcgiApp->start(\&serve, workers => 4);
 my $nobody = Private::reserve_port();
 my $httpd = Httpd->start(
-    modules => ['deflate'],
+    modules => [qw(deflate ext_filter)],
     http2 => Httpd::mpm() ne 'prefork',
     vars => { APP => $app->handler,
               NOBODY => 'fcgi:127.0.0.1:' . $nobody->sockport },
@@ -72,6 +72,10 @@ my $httpd = Httpd->start(
 </Location>
 <Location /inflate>
   SetInputFilter DEFLATE
+</Location>
+ExtFilterDefine make mode=input cmd="/bin/echo made"
+<Location /make>
+  SetInputFilter make
 </Location>
 EOC
 
@@ -127,6 +131,12 @@ for my $size (0, 1, 65535, 65536, 5 * 1024 * 1024) {
         }
     };
 }
+
+subtest 'a body that a filter makes, and no field announces' => sub {
+    my $answer = Client->request($httpd->port,
+                                 "GET /make HTTP/1.1\r\nHost: x\r\n\r\n");
+    check_body($answer, 'GET', "made\n", 5);
+};
 
 subtest 'chunks that are here already' => sub {
     my $conn = Client->connect($httpd->port);

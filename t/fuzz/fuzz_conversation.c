@@ -65,6 +65,9 @@ static void choose_settings(void)
     world.condition = choice & 0x40 ? HTTP_NOT_MODIFIED : OK;
     world.condition =
         choice & 0x80 ? HTTP_PRECONDITION_FAILED : world.condition;
+    if (world.condition) {
+        apr_table_setn(world.r->headers_in, "if-None-Match", "*");
+    }
 }
 
 static void choose_terms(void)

@@ -391,13 +391,6 @@ void ap_set_content_type(request_rec *r, const char *type)
     r->content_type = type;
 }
 
-void ap_content_type_tolower(char *text)
-{
-    for (; *text && *text != ';'; text++) {
-        *text = (char)lower(*text);
-    }
-}
-
 void ap_set_content_length(request_rec *r, apr_off_t len)
 {
     r->clength = len;

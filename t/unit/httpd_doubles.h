@@ -93,6 +93,13 @@ int ap_cstr_casecmp(const char *s1, const char *s2)
     return lower(*s1) - lower(*s2);
 }
 
+void ap_content_type_tolower(char *text)
+{
+    for (; *text && *text != ';'; text++) {
+        *text = (char)lower(*text);
+    }
+}
+
 int ap_parse_strict_length(apr_off_t *len, const char *str)
 {
     const apr_off_t most = sizeof(*len) == 8 ? INT64_MAX : INT32_MAX;

@@ -706,6 +706,14 @@ static void single_fields_are_known_in_any_case(void **state)
     is_whole("ETag: 1\nETag:\n\n", "0 [-] -1\nETag=[];");
 }
 
+static void a_type_is_in_lower_case(void **state)
+{
+    (void)state;
+    is_whole("Content-Type: Text/HTML; charset=UTF-8\nX-A: Text/HTML\n\n",
+             "0 [-] -1\nContent-Type=[text/html; charset=UTF-8]\n"
+             "X-A=[Text/HTML];");
+}
+
 static void other_fields_stay_in_order(void **state)
 {
     (void)state;
@@ -1241,6 +1249,7 @@ int main(void)
         cmocka_unit_test(a_dropped_length_does_not_come_back),
         cmocka_unit_test(the_last_of_a_single_field_counts),
         cmocka_unit_test(single_fields_are_known_in_any_case),
+        cmocka_unit_test(a_type_is_in_lower_case),
         cmocka_unit_test(other_fields_stay_in_order),
         cmocka_unit_test(names_of_single_fields_are_told_from_others),
         cmocka_unit_test(names_of_fields_are_known_in_any_case),
