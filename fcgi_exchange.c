@@ -326,9 +326,15 @@ static void note_answer(fcgi_exchange *ex)
  * instructions more, and the pages of memory that go in between. */
 static volatile void *spare;
 
+/* A cast, as the pointer itself is what is volatile for APR 2. */
+static void *swap_spare(void *bytes)
+{
+    return apr_atomic_xchgptr((void *)&spare, bytes);
+}
+
 static void give_back(void *bytes)
 {
-    free(apr_atomic_xchgptr(&spare, bytes));
+    free(swap_spare(bytes));
 }
 
 /* The buffer as a bucket, of which pieces can be made; a small answer is copied
@@ -456,7 +462,7 @@ static char *get_buffer(fcgi_exchange *ex)
         drop_buffer(ex);
     }
     if (!ex->bytes) {
-        ex->bytes = apr_atomic_xchgptr(&spare, NULL);
+        ex->bytes = swap_spare(NULL);
     }
     if (!ex->bytes) {
         ex->bytes = ap_malloc(FCGI_OUTFLOW_PIECE);

@@ -76,7 +76,7 @@ static int socket_is_behind(const fcgi_outflow *flow)
     apr_size_t half = flow->at_once / 2;
 
     return flow->awaits_room
-           || (flow->outlet.r->connection->data_in_output_filters
+           || (fcgi_outlet_holds(&flow->outlet)
                && flow->given >= (half < CORE_HOLDS ? half : CORE_HOLDS));
 }
 
@@ -87,7 +87,7 @@ static apr_size_t socket_may_give(const fcgi_outflow *flow)
 
 static void socket_note_given(fcgi_outflow *flow)
 {
-    if (!flow->outlet.r->connection->data_in_output_filters) {
+    if (!fcgi_outlet_holds(&flow->outlet)) {
         flow->given = 0;
         flow->delivered_at = fcgi_clock_now();
         fcgi_spool_reclaim(flow->held);
@@ -398,8 +398,7 @@ int fcgi_outflow_pass(fcgi_outflow *flow)
 int fcgi_outflow_resume(fcgi_outflow *flow)
 {
     flow->has_room = 0;
-    if (flow->kind->has_socket
-        && flow->outlet.r->connection->data_in_output_filters) {
+    if (flow->kind->has_socket && fcgi_outlet_holds(&flow->outlet)) {
         if (!fcgi_outlet_write(&flow->outlet)) {
             return give_up(flow);
         }

@@ -11,6 +11,7 @@
 
 #include <http_core.h>
 #include <http_protocol.h>
+#include <mpm_common.h>
 #include <util_filter.h>
 
 void fcgi_outlet_init(fcgi_outlet *outlet, request_rec *r)
@@ -105,7 +106,28 @@ int fcgi_outlet_give(fcgi_outlet *outlet)
     return outlet->state == FCGI_OUTLET_OPEN;
 }
 
-/* As the event MPM does: the last filter writes, without waiting. */
+/* Both as the event MPM does: filters write, without waiting. */
+#if AP_MODULE_MAGIC_AT_LEAST(20180720, 1) /* httpd's trunk: any of them */
+
+int fcgi_outlet_holds(const fcgi_outlet *outlet)
+{
+    return ap_filter_should_yield(outlet->r->connection->output_filters);
+}
+
+static int write_held(conn_rec *c)
+{
+    int pending = ap_run_output_pending(c);
+
+    return (pending == OK || pending == DECLINED) && !c->aborted;
+}
+
+#else /* httpd 2.4: only the last */
+
+int fcgi_outlet_holds(const fcgi_outlet *outlet)
+{
+    return outlet->r->connection->data_in_output_filters;
+}
+
 static int write_held(conn_rec *c)
 {
     ap_filter_t *filter = c->output_filters;
@@ -116,6 +138,8 @@ static int write_held(conn_rec *c)
     return filter->frec->filter_func.out_func(filter, NULL) == APR_SUCCESS
            && !c->aborted;
 }
+
+#endif
 
 int fcgi_outlet_write(fcgi_outlet *outlet)
 {

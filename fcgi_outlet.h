@@ -41,6 +41,9 @@ void fcgi_outlet_add_eos(fcgi_outlet *outlet);
  * is not OPEN any more. */
 int fcgi_outlet_give(fcgi_outlet *outlet);
 
+/* True if httpd holds something that the client's socket had no room for. */
+int fcgi_outlet_holds(const fcgi_outlet *outlet);
+
 /* Lets httpd write what it holds for the client's socket, as far as that has
  * room. Returns as fcgi_outlet_give(). */
 int fcgi_outlet_write(fcgi_outlet *outlet);

@@ -65,7 +65,7 @@ typedef struct parked_connection {
     int is_last; /* httpd refused the request while it read it, and reads
                   * nothing behind it */
 
-    ap_filter_t holder;       /* the filter that waits for EOR, */
+    ap_filter_t *holder;      /* the filter that waits for EOR, */
     int is_holding;           /* if it is in its place */
     apr_bucket_brigade *held; /* EOR */
 
@@ -206,20 +206,15 @@ static apr_status_t hold(ap_filter_t *f, apr_bucket_brigade *bb)
  * would take the request for ended, as mod_reqtimeout does. */
 static void start_holding(conn_rec *c, parked_connection *state)
 {
-    ap_filter_t *f = &state->holder;
-
-    f->frec = hold_filter;
-    f->ctx = state;
-    f->c = c;
-    f->next = c->output_filters;
-    c->output_filters = f;
+    state->holder->next = c->output_filters;
+    c->output_filters = state->holder;
     state->is_holding = 1;
 }
 
 static void stop_holding(parked_connection *state)
 {
     if (state->is_holding) {
-        ap_remove_output_filter(&state->holder);
+        ap_remove_output_filter(state->holder);
         state->is_holding = 0;
     }
 }
@@ -285,15 +280,21 @@ static void abandon(conn_rec *c, parked_connection *state)
 /* As httpd does after a handler: the request is logged, and its pool goes. */
 static void end_request(conn_rec *c, parked_connection *state)
 {
+    int has_more;
+
     stop_holding(state);
     ap_pass_brigade(c->output_filters, state->held);
     apr_brigade_cleanup(state->held);
     if (state->is_last) {
         c->keepalive = AP_CONN_CLOSE;
     }
-    c->data_in_input_filters =
-        ap_check_pipeline(c, state->held, DEFAULT_LIMIT_BLANK_LINES)
-        == APR_SUCCESS;
+    has_more = ap_check_pipeline(c, state->held, DEFAULT_LIMIT_BLANK_LINES)
+               == APR_SUCCESS;
+#if AP_MODULE_MAGIC_AT_LEAST(20180720, 1)
+    (void)has_more; /* httpd's trunk asks its filters */
+#else
+    c->data_in_input_filters = has_more;
+#endif
     apr_brigade_cleanup(state->held);
     c->cs->state =
         c->aborted ? CONN_STATE_LINGER : CONN_STATE_WRITE_COMPLETION;
@@ -343,6 +344,8 @@ static parked_connection *create_state(conn_rec *c)
     parked_connection *state = apr_pcalloc(c->pool, sizeof(*state));
 
     state->inside = 1;
+    state->holder = ap_add_output_filter_handle(hold_filter, state, NULL, c);
+    ap_remove_output_filter(state->holder); /* until it holds */
     state->held = apr_brigade_create(c->pool, c->bucket_alloc);
     apr_pool_pre_cleanup_register(c->pool, c, before_pool_goes);
     set_state(c, state);

@@ -425,6 +425,17 @@ static int has_others(const request_rec *r, const proxy_request *request,
     return others > 0;
 }
 
+/* By ProxyBlock. */
+static int is_blocked(request_rec *r, proxy_server_conf *conf,
+                      const char *hostname)
+{
+#if AP_MODULE_MAGIC_AT_LEAST(20120724, 0) /* httpd's trunk */
+    return ap_proxy_checkproxyblock(r, conf, hostname, NULL) != OK;
+#else
+    return ap_proxy_checkproxyblock2(r, conf, hostname, NULL) != OK;
+#endif
+}
+
 /* True if this is the error page of a request that no member of that balancer
  * was there for. */
 static int was_in_vain(const request_rec *r, const proxy_balancer *balancer)
@@ -456,7 +467,7 @@ int proxy_worker_set_question(request_rec *r, proxy_worker *worker,
     if (apr_uri_parse(r->pool, url, &uri) != APR_SUCCESS || !uri.hostname) {
         return HTTP_BAD_REQUEST;
     }
-    if (ap_proxy_checkproxyblock2(r, conf, uri.hostname, NULL) != OK) {
+    if (is_blocked(r, conf, uri.hostname)) {
         return HTTP_FORBIDDEN;
     }
     question->address =

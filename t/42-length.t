@@ -229,10 +229,12 @@ subtest '100 MB' => sub {
         is_deeply([collect(start($path, @args))], [0, $BIG, $DIGEST], $way);
         my $growth = peak() - $before;
         SKIP: {
-            # buffers come and go
+            # buffers come and go, in older mod_http2 larger ones
+            my $most = $way ne 'HTTP/2' || Httpd::is_at_least('2.4.71')
+                ? 4096 : 16_384;
             skip 'a sanitizer keeps what was freed', 1
                 if $ENV{HTTPD_PRELOAD};
-            cmp_ok($growth, '<', 4096, "and $growth KB more memory");
+            cmp_ok($growth, '<', $most, "and $growth KB more memory");
         }
     }
 };

@@ -207,7 +207,7 @@ sub basics {
 ServerRoot \@ROOT\@
 ServerName localhost
 Listen 127.0.0.1:\@PORT\@
-PidFile run/httpd.pid
+PidFile \@ROOT\@/run/httpd.pid
 DefaultRuntimeDir run
 ErrorLog logs/error.log
 ErrorLogFormat "[%{u}t] [%-m:%l] [pid %P] [%L] %E: %M"
