@@ -86,6 +86,30 @@ int fcgi_address_is_ours(const char *handler)
            && handler[4] == ':';
 }
 
+/* 2^64 divided by the golden ratio: what is multiplied by it has each of its
+ * bits in the upper half. */
+#define SPREAD UINT64_C(0x9e3779b97f4a7c15)
+
+/* All begin alike, and sockets of one folder differ behind that. So the end is
+ * looked at, and more of it than the name that the sockets of many users have
+ * in common, as /home/some/run/php-fpm.sock. */
+unsigned int fcgi_address_hash(const char *handler, apr_ssize_t *len)
+{
+    uint64_t words[4] = { 0, 0, 0, 0 };
+    size_t whole = strlen(handler);
+    size_t hashed = whole < sizeof(words) ? whole : sizeof(words);
+    uint64_t hash = whole;
+    int i;
+
+    memcpy(words, handler + whole - hashed, hashed);
+    for (i = 0; i < 4; i++) {
+        hash = (hash ^ words[i]) * SPREAD;
+        hash ^= hash >> 32;
+    }
+    *len = (apr_ssize_t)whole;
+    return (unsigned int)(hash * SPREAD >> 32);
+}
+
 /* A path without //, /./ and /../ in it. */
 static const char *clean_path(apr_pool_t *pool, const char *path)
 {

@@ -43,6 +43,12 @@ typedef struct fcgi_address {
 int fcgi_address_is_ours(const char *handler);
 
 /*
+ * A hash of a handler's name, for apr_hash_make_custom(), which uses its low
+ * bits; *len becomes the name's length.
+ */
+unsigned int fcgi_address_hash(const char *handler, apr_ssize_t *len);
+
+/*
  * Looks only for what people paste from elsewhere into a handler name of ours:
  * mod_proxy's "/path|fcgi://host", a space before or behind it. Asks nothing
  * of the rest, which may be an expression. Returns NULL, also for a handler

@@ -34,9 +34,9 @@ int fcgi_body_is_error_document(const request_rec *r);
 int fcgi_body_is_of(const request_rec *r);
 
 /*
- * True if nothing is to be read where r has the client's body: no field
- * announces one (RFC 9112, 6.3), and no filter but httpd's own is asked, which
- * would say the same.
+ * True if no byte of a body will come, so that none has to be asked for: over
+ * HTTP/1 no field announces one (RFC 9112, 6.3), and there is no filter that
+ * could make one. Over HTTP/2 a body needs no field.
  */
 int fcgi_body_is_empty(const request_rec *r);
 

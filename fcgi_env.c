@@ -23,11 +23,12 @@
 /* A script that is no file: the Location's path. Where a pattern stands for it
  * the path is the client's, and would lead PHP, which may know more folders
  * than httpd, to files that httpd has not looked at. */
-static int map_virtual(request_rec *r, const char *location, int is_pattern)
+static int map_virtual(request_rec *r, const fcgi_location *location)
 {
-    r->path_info = r->uri + strlen(location);
-    r->filename = apr_pstrcat(r->pool, ap_document_root(r),
-                              is_pattern ? "" : location, NULL);
+    r->path_info = r->uri + strlen(location->path);
+    r->filename =
+        apr_pstrcat(r->pool, ap_document_root(r),
+                    location->is_pattern ? "" : location->path, NULL);
     return OK;
 }
 
@@ -125,11 +126,14 @@ int fcgi_env_map(request_rec *r, fcgi_script mode, const char **location,
     int is_file =
         mode == FCGI_SCRIPT_FILE
         || (mode == FCGI_SCRIPT_AUTO && r->finfo.filetype == APR_REG);
-    int is_pattern, status;
+    fcgi_location found = { NULL, 0 };
+    int status;
 
-    *location = is_file ? NULL : fcgi_origin_location(r, &is_pattern);
-    status =
-        *location ? map_virtual(r, *location, is_pattern) : map_file(r, why);
+    if (!is_file) {
+        found = fcgi_origin_location(r);
+    }
+    *location = found.path;
+    status = found.path ? map_virtual(r, &found) : map_file(r, why);
     if (status == OK && r->path_info && strpbrk(r->path_info, "\r\n")) {
         /* CVE-2019-11043: PHP-FPM counted wrongly where regular expressions
          * stop at a line end; no application needs one in a path. */
@@ -348,8 +352,9 @@ static void adjust(request_rec *r, apr_off_t body_len, int others)
     }
     move_document_root(r, conf);
     fcgi_param_apply(r, conf->params);
-    if (r->prev || others || conf->params) {
-        keep_path_info(r); /* nobody else has set a REDIRECT_URL */
+    if (r->prev || others || conf->params) { /* else nobody has set what it is
+                                              * about */
+        keep_path_info(r);
     }
 }
 
@@ -448,8 +453,6 @@ static void add_cgi_vars(request_rec *r, const char *location, int others)
 {
     apr_table_t *env = r->subprocess_env;
     const apr_array_header_t *lower_case = others ? take_lower_case(r) : NULL;
-    void (*add)(apr_table_t *, const char *, const char *) =
-        others ? apr_table_setn : apr_table_addn;
     const apr_array_header_t *made;
     int i;
 
@@ -459,7 +462,12 @@ static void add_cgi_vars(request_rec *r, const char *location, int others)
         const apr_table_entry_t *pair =
             &APR_ARRAY_IDX(made, i, const apr_table_entry_t);
 
-        add(env, pair->key, pair->val);
+        if (others) {
+            apr_table_setn(env, pair->key, pair->val);
+        }
+        else {
+            apr_table_addn(env, pair->key, pair->val);
+        }
     }
     for (i = 0; lower_case && i < lower_case->nelts; i++) {
         const apr_table_entry_t *pair =
@@ -607,8 +615,11 @@ static uint8_t *put_pairs(growing *params, const apr_array_header_t *pairs)
         apr_size_t name_len = strlen(pair->key), value_len = strlen(value);
         apr_size_t size = fcgi_pair_size(name_len, value_len);
 
-        if (!size || (apr_size_t)(params->end - to) < size) {
-            to = size ? grow(params, to, size) : NULL;
+        if (!size) {
+            return NULL;
+        }
+        if ((apr_size_t)(params->end - to) < size) {
+            to = grow(params, to, size);
             if (!to) {
                 return NULL;
             }

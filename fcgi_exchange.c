@@ -341,7 +341,7 @@ static void give_back(void *bytes)
  * and needs none. */
 static apr_bucket *get_bucket(fcgi_exchange *ex, apr_size_t len)
 {
-    if (!ex->buffer && len >= FCGI_OUTFLOW_COPIED) {
+    if (!ex->buffer && len >= FCGI_OUTFLOW_COPY_BELOW) {
         ex->buffer =
             apr_bucket_heap_create(ex->bytes, FCGI_OUTFLOW_PIECE, give_back,
                                    ex->r->connection->bucket_alloc);

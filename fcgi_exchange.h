@@ -52,9 +52,9 @@ typedef struct fcgi_exchange {
     int stdout_ended;   /* its last record was empty */
     int is_over;        /* it is done, and conn is NULL; the client has to take
                          * more before the answer can end without waiting */
-    char *bytes;        /* that are read into; NULL: none now */
-    apr_bucket *buffer; /* heap bucket of them, once pieces are given on, which
-                         * has them then; else NULL */
+    char *bytes;        /* what is read into; NULL: nothing now */
+    apr_bucket *buffer; /* the heap bucket that has these bytes, once pieces of
+                         * them are given on; NULL: the exchange has them */
 
     /* to the application */
     fcgi_writer writer;    /* records, and how many bytes were written */

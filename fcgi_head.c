@@ -148,7 +148,7 @@ static int is_same(const char *name, const char *known, apr_size_t len)
 
 fcgi_field fcgi_head_field(const char *name)
 {
-    /* by their lengths, of which two at most have the same */
+    /* by their lengths; no more than two have the same */
     static const struct {
         const char *name;
         fcgi_field field;
@@ -170,8 +170,11 @@ fcgi_field fcgi_head_field(const char *name)
     apr_size_t len = strlen(name);
     int i;
 
-    for (i = 0; len < sizeof(known) / sizeof(*known) && i < 2; i++) {
-        if (known[len][i].name && is_same(name, known[len][i].name, len)) {
+    if (len >= sizeof(known) / sizeof(*known)) {
+        return FCGI_FIELD_OTHER;
+    }
+    for (i = 0; i < 2 && known[len][i].name; i++) {
+        if (is_same(name, known[len][i].name, len)) {
             return known[len][i].field;
         }
     }

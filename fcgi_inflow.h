@@ -24,7 +24,8 @@ typedef struct fcgi_inflow {
     int is_streamed;
     fcgi_spool_limits limits; /* of what may be held */
     apr_bucket_brigade *bb;   /* as the input filters gave it, or the part that
-                             * is next; for a moment. NULL: there is none */
+                             * is next; for a moment. NULL: there is no
+                             * body */
     fcgi_spool *held;         /* the body; when streamed, its rest; NULL: there
                              * was none yet */
     apr_off_t len;            /* bytes so far */

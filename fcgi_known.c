@@ -27,33 +27,12 @@ static apr_hash_t *by_handler; /* lower-cased -> known_handler */
 static apr_hash_t *by_text;    /* a handler as it is written -> fcgi_known;
                                 * all that most requests need */
 
-/* So much of a text's end is looked at: more than the name that the sockets of
- * many users have in common, as /home/some/php-fpm.sock. */
-#define HASHED_LEN 16
-
-/* Odd, and without a pattern: 2^64 divided by the golden ratio. */
-#define SPREAD APR_UINT64_C(0x9e3779b97f4a7c15)
-
-/* Of handlers, for apr_hash: all begin alike, and sockets of one folder differ
- * behind that. */
-static unsigned int hash_end(const char *text, apr_ssize_t *len)
-{
-    apr_size_t whole = strlen(text);
-    apr_size_t hashed = whole < HASHED_LEN ? whole : HASHED_LEN;
-    apr_uint64_t words[2] = { 0, 0 };
-
-    memcpy(words, text + whole - hashed, hashed);
-    *len = (apr_ssize_t)whole;
-    return (unsigned int)(((words[0] + whole) * SPREAD ^ words[1]) * SPREAD
-                          >> 32);
-}
-
 void fcgi_known_start(apr_pool_t *pconf)
 {
     by_address = apr_hash_make(pconf);
     by_name = apr_hash_make(pconf);
     by_handler = apr_hash_make(pconf);
-    by_text = apr_hash_make_custom(pconf, hash_end);
+    by_text = apr_hash_make_custom(pconf, fcgi_address_hash);
 }
 
 static void *find(apr_hash_t *hash, const char *key)

@@ -304,17 +304,21 @@ static ap_conf_vector_t *find_location(request_rec *r)
                : NULL;
 }
 
-const char *fcgi_origin_location(request_rec *r, int *is_pattern)
+fcgi_location fcgi_origin_location(request_rec *r)
 {
+    fcgi_location location = { NULL, 0 };
     ap_conf_vector_t *section = find_location(r);
     const core_dir_config *core =
         section ? ap_get_core_module_config(section) : NULL;
 
-    *is_pattern = core && core->r;
     if (section == r->server->lookup_defaults) {
-        return "";
+        location.path = "";
     }
-    return core ? location_path(r, core) : NULL;
+    else if (core) {
+        location.path = location_path(r, core);
+        location.is_pattern = core->r != NULL;
+    }
+    return location;
 }
 
 int fcgi_origin_is_below_location(request_rec *r)

@@ -19,6 +19,12 @@ typedef enum {
     FCGI_ORIGIN_FILE  /* a SetHandler of a Directory or Files section */
 } fcgi_origin_kind;
 
+/* The part of a URL that a section stands for. */
+typedef struct fcgi_location {
+    const char *path; /* NULL: there is none */
+    int is_pattern; /* it is the client who chose it, below a LocationMatch */
+} fcgi_location;
+
 /*
  * A fixups hook, to run right after core's: remembers what SetHandler's
  * expression gives, before other modules change what it looks at.
@@ -98,9 +104,8 @@ fcgi_origin_kind fcgi_origin_of(request_rec *r);
  * matches. Of a handler that mod_rewrite gives, that of the Location that says
  * FcgiScript Virtual. NULL if the handler came from anywhere else (files,
  * directories, AddHandler, other rules): then only a regular file is a script.
- * *is_pattern: it is the client who chose that path, below a LocationMatch.
  */
-const char *fcgi_origin_location(request_rec *r, int *is_pattern);
+fcgi_location fcgi_origin_location(request_rec *r);
 
 /* True if it has one. */
 int fcgi_origin_is_below_location(request_rec *r);

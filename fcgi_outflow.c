@@ -330,7 +330,7 @@ void fcgi_outflow_take(fcgi_outflow *flow, apr_bucket *buffer,
         return;
     }
     flow->total += (apr_off_t)len;
-    if (len >= FCGI_OUTFLOW_COPIED) {
+    if (len >= FCGI_OUTFLOW_COPY_BELOW) {
         APR_BRIGADE_INSERT_TAIL(flow->outlet.bb, slice(buffer, data, len));
     }
     else if (APR_BRIGADE_EMPTY(flow->outlet.bb) && !flow->held->len) {
@@ -577,7 +577,7 @@ static int is_ready(const fcgi_outflow *flow)
 
     return !flow->held->len && first != APR_BRIGADE_SENTINEL(bb)
            && first == APR_BRIGADE_LAST(bb)
-           && first->length < FCGI_OUTFLOW_COPIED
+           && first->length < FCGI_OUTFLOW_COPY_BELOW
            && flow->given + first->length <= flow->at_once;
 }
 

@@ -36,7 +36,7 @@
 
 /* Slices shorter than this are copied, so that a few bytes that a filter
  * holds back do not hold a whole read buffer. */
-#define FCGI_OUTFLOW_COPIED 4096
+#define FCGI_OUTFLOW_COPY_BELOW 4096
 
 /* Whether something may be said past what is given. */
 typedef enum {

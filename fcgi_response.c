@@ -264,7 +264,7 @@ static int has_condition(const request_rec *r)
     for (i = 0; i < fields->nelts; i++) {
         const char *name = APR_ARRAY_IDX(fields, i, apr_table_entry_t).key;
 
-        if ((name[0] == 'I' || name[0] == 'i')
+        if ((*name == 'I' || *name == 'i') /* as few names begin */
             && !strncasecmp(name, "If-", 3)) {
             return 1;
         }

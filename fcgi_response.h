@@ -78,7 +78,7 @@ fcgi_response *fcgi_response_create(fcgi_outflow *flow,
 /*
  * Takes len bytes of STDOUT at data, which lie in the heap bucket buffer;
  * body bytes become slices of it, nothing is passed on yet. buffer may be NULL
- * if len is less than FCGI_OUTFLOW_COPIED. Returns FCGI_OUTCOME_PENDING or
+ * if len is less than FCGI_OUTFLOW_COPY_BELOW. Returns FCGI_OUTCOME_PENDING or
  * FCGI_OUTCOME_BAD_HEADERS.
  */
 fcgi_outcome fcgi_response_stdout(fcgi_response *response, apr_bucket *buffer,
