@@ -10,6 +10,6 @@
 #ifndef FCGI_VERSION_H
 #define FCGI_VERSION_H
 
-#define FCGI_MODULE_VERSION "1.0.0-dev"
+#define FCGI_MODULE_VERSION "1.0.0"
 
 #endif
