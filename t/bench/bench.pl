@@ -44,8 +44,9 @@ my $MB = 1_000_000;
 my $UPLOAD = 16 * 1024 * 1024;
 my $BIG_UPLOAD = 1024 ** 3;
 
-# As many idle connections as all gateways together keep, and more.
-my $WORKERS = 64;
+# More than the idle connections that all gateways together keep in all of their
+# processes, which hold one each: the first to be asked would have the most.
+my $WORKERS = 256;
 my $SLEEP = 10;                 # milliseconds of the overloaded application
 my @READERS = (count => 20, rate => 1_500_000);
 my $READ = 12 * $MB;            # the kernel holds 4 of it for the client
