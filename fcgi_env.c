@@ -352,8 +352,8 @@ static void adjust(request_rec *r, apr_off_t body_len, int others)
     }
     move_document_root(r, conf);
     fcgi_param_apply(r, conf->params);
-    if (r->prev || others || conf->params) { /* else nobody has set what it is
-                                              * about */
+    /* else nobody has set the REDIRECT_URL that it is about */
+    if (r->prev || others || conf->params) {
         keep_path_info(r);
     }
 }
