@@ -73,10 +73,12 @@ sub are_answered {
     return;
 }
 
-sub lines {
-    my ($httpd, $regex) = @_;
-    my $count = () = $httpd->access_log =~ /$regex/mg;
-    return $count;
+# A line may be written a moment after its answer.
+sub are_logged_once {
+    my ($httpd, $regex, $count) = @_;
+    my $lines = sub { scalar(() = $httpd->access_log =~ /$regex/mg) };
+    Private::wait_until(10, sub { $lines->() >= $count });
+    return is($lines->(), $count, 'each is logged once');
 }
 
 subtest 'graceful restart' => sub {
@@ -86,8 +88,7 @@ subtest 'graceful restart' => sub {
     is(Client->get($httpd->port, '/a.txt')->body, 'static',
        'the new children serve');
     are_answered('restart', @waiting);
-    is(lines($httpd, qr{"GET /app\?restart HTTP/1.1" 200}), $COUNT,
-       'each is logged once');
+    are_logged_once($httpd, qr{"GET /app\?restart HTTP/1.1" 200}, $COUNT);
     $httpd->ok_healthy;
 };
 
