@@ -284,11 +284,11 @@ EOC
     setsockopt $reader->{socket}, SOL_SOCKET, SO_RCVBUF, $MB;
     my $count = Private::spew("$spool/count", '');
     my $pid = fork // die "fork: $!";
-    if (!$pid) {                        # one that reads 32 MB a second
+    if (!$pid) {                        # one that reads 16 MB a second
         open my $out, '>>', $count or POSIX::_exit(1);
         while (my $read = sysread $reader->{socket}, my $piece, $MB) {
             syswrite $out, "$read\n";
-            select undef, undef, undef, $read / (32 * $MB);
+            select undef, undef, undef, $read / (16 * $MB);
         }
         POSIX::_exit(0);
     }

@@ -125,7 +125,7 @@ subtest 'HTTP/2' => sub {
        eq "two$BODY", 'one is overloaded');
     is(Client::curl(@h2, "$base/app/x?one=dies")->{body}, 'two', 'one dies');
     is(Balanced::states($httpd), 'Ok,Ok', 'with no harm to it');
-    is(Balanced::column($httpd, 'busy'), '0,0', 'nobody is busy');
+    is(Balanced::idle($httpd), '0,0', 'nobody is busy');
     $one->stop(keep_file => 1);
     for my $path (qw(x streamed/x)) {
         ok(Client::curl(@post, "$base/app/$path")->{body} eq "two$BODY",

@@ -442,7 +442,7 @@ subtest 'children that end after a few connections' => sub {
         my @dropped = grep { /^(\S+) none/ && !$seen{$1} } @wrong;
         is_deeply([grep { !/^(\S+) none/ || $seen{$1} } @wrong], [],
                   'every request is answered');
-        cmp_ok(scalar @dropped, '<=', 2, 'httpd dropped ' . @dropped);
+        cmp_ok(scalar @dropped, '<=', 8, 'httpd dropped ' . @dropped);
         is(most_at_once($app), 2, 'two at a time, and never more');
         my @left = grep { $before{$_} } $httpd->pids;
         cmp_ok(scalar @left, '<', keys %before, 'some children have ended');

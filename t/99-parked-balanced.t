@@ -105,15 +105,14 @@ subtest 'more than there are threads' => sub {
     $_->release('first') for @apps;
     like($conns[$_ - 1]->read_response->body, qr/^(?:one|two)body$_$/,
          "answer $_") for 1 .. 8;
-    is(busy($httpd), '0,0', 'and that they are over');
+    is(Balanced::idle($httpd), '0,0', 'and that they are over');
     is(elected($httpd), '4,4', 'in turn');
 
     my $conn = open_for($httpd, '/app/x?left');
     ok(Private::wait_until(10, sub { busy($httpd) =~ /1/ }), 'one more');
     $conn->reset;
     ok($httpd->wait_for_log(qr/FCGI09: /, 10), 'leaves');
-    ok(Private::wait_until(10, sub { busy($httpd) eq '0,0' }),
-       'and counts no more');
+    is(Balanced::idle($httpd), '0,0', 'and counts no more');
     is(states($httpd), 'Ok,Ok', 'with no harm to its member');
     $_->release('left') for @apps;
     $httpd->ok_healthy;
@@ -141,7 +140,7 @@ subtest 'the next member is asked' => sub {
         ok($conn->read_response->body eq 'two' . ($how eq 'dies' ? '' : $body),
            'the answer is its, to all of the request');
         is(states($httpd), 'Ok,Ok', 'nobody is in error');
-        is(busy($httpd), '0,0', 'nobody is busy');
+        is(Balanced::idle($httpd), '0,0', 'nobody is busy');
         ask($httpd, \@apps, "after$how", '');   # in turn: the second
     }
     my @lines = $httpd->error_log =~ /fastcgi_handler:warn\] .*?(FCGI0\d)/g;
@@ -159,7 +158,7 @@ subtest 'the client, or httpd, goes before the next has answered' => sub {
     ok(Private::wait_until(10, sub { parked($httpd) == 2 }), 'and waited for');
     $conn->reset;
     ok($httpd->wait_for_log(qr/FCGI09: /, 10), 'the client leaves');
-    ok(Private::wait_until(10, sub { busy($httpd) eq '0,0' }), 'all of it ends');
+    is(Balanced::idle($httpd), '0,0', 'all of it ends');
     is(states($httpd), 'Ok,Ok', 'with nobody in error');
 
     my @conns = map { open_for($httpd, '/app/x?down') } 1 .. 4;
@@ -185,7 +184,7 @@ subtest 'what is said and counted is not said twice' => sub {
     is(join(',', sort split /,/, elected($httpd)), '2,3', 'after one');
     is(ask($httpd, \@apps, 'd', 'all=overloaded')->status, 503, 'all are full');
     is(states($httpd), 'Ok,Ok', 'nobody is in error');
-    is(busy($httpd), '0,0', 'nobody is busy');
+    is(Balanced::idle($httpd), '0,0', 'nobody is busy');
     $httpd->ok_healthy;
 };
 

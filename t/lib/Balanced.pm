@@ -11,6 +11,8 @@
 #     Balanced::manager($httpd)     # [{ status, elected, busy, to, from }, ...]
 #     Balanced::states($httpd)      # "Err,Ok": the members, in their order
 #     Balanced::column($httpd, 'busy')   # "0,1"
+#     Balanced::idle($httpd)    # "0,0": that column once nobody is busy, which
+#                               # is a moment after the last answer
 #     Balanced::change($httpd, 0, 'w_status_D=1')   # the first member, on its
 #                                # page; returns the status of the answer
 #     Balanced::silent_host()       # a FcgiApp that answers no SYN: its backlog
@@ -22,6 +24,7 @@ use warnings;
 use Client;
 use FcgiApp;
 use IO::Socket::INET;
+use Private;
 
 my $labels = 0;
 
@@ -73,6 +76,16 @@ sub manager {
 sub column {
     my ($httpd, $name) = @_;
     return join ',', map { $_->{$name} } manager($httpd);
+}
+
+sub idle {
+    my ($httpd) = @_;
+    my $busy;
+    Private::wait_until(10, sub {
+        $busy = column($httpd, 'busy');
+        return $busy !~ /[1-9]/;
+    });
+    return $busy;
 }
 
 sub change {
