@@ -24,7 +24,7 @@ use IO::Socket::UNIX;
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(sleep time);
 
-our $POLL = 0.005;      # seconds between two looks at a condition
+our $POLL = 0.005;      # seconds between two looks at a condition, at first
 
 my %running;            # pid => the process that spawned it
 
@@ -68,14 +68,17 @@ sub listen_at {
     return $socket;
 }
 
-# The first true value of $code, or its last, false one after $seconds.
+# The first true value of $code, or its last, false one after $seconds.  What
+# takes long is looked at less often, as many tests wait at a time.
 sub wait_until {
     my ($seconds, $code) = @_;
-    my $deadline = time + $seconds;
+    my $begin = time;
     while (1) {
         my $value = $code->();
-        return $value if $value || time >= $deadline;
-        sleep $POLL;
+        my $waited = time - $begin;
+        return $value if $value || $waited >= $seconds;
+        my $rare = $waited < 0.5 ? $waited / 20 : 0.025;
+        sleep($rare > $POLL ? $rare : $POLL);
     }
 }
 
