@@ -498,13 +498,16 @@ sub healthy {
 # On TERM the event MPM closes sockets under its own threads, and one child in
 # a hundred crashes over it, with any module or none. A graceful stop does not;
 # where that takes too long, as on a busy machine, what follows does not count.
+# httpd looks once a second whether its children have ended, and at any signal.
 sub stop_gracefully {
     my ($self) = @_;
     my $pid = $self->{pid};
     if ($pid) {
         kill 'WINCH', $pid;
-        Private::wait_until(5, sub { !Private::alive($pid) })
-            or $self->{told_to_end} = length $self->error_log;
+        Private::wait_until(5, sub {
+            kill 'WINCH', $pid if !grep { !is_over($_) } $self->pids;
+            return !Private::alive($pid);
+        }) or $self->{told_to_end} = length $self->error_log;
     }
     $self->stop;
     return;
