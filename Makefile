@@ -32,15 +32,17 @@ TESTS   ?= t/*.t
 CORES   := $(shell nproc)
 
 # Tests wait more than they work, and run side by side, those first that take
-# longest; but those that measure time or instructions run one by one.
-JOBS    ?= 6
-LONGEST := $(addprefix t/,92-faults.t 16-package.t 96-machines.t 10-build.t \
-    48-slow-readers.t 37-big-body.t 99-soak.t 09-model.t)
-ALONE   := t/{19-instructions,62-timeouts,81-given-up,89-asleep}.t
-PROVE   = prove -It/lib -j$(JOBS) --rules='seq=$(ALONE)' --rules='par=**' \
-    $(PROVE_FLAGS)
+# longest; but those that measure time or instructions come before all others
+# (t/testrules.yml).
+JOBS    ?= 8
+LONGEST := $(addprefix t/,16-package.t 10-build.t 92-faults.t 96-machines.t \
+    48-slow-readers.t 17-rpm.t 99-soak.t 37-big-body.t 99-stress.t \
+    15-docs.t 49-answers.t 12-addresses.t 13-backends.t 93-half-closed.t \
+    96-dead-address.t 09-model.t)
+PROVE   = prove -It/lib -j$(JOBS) $(PROVE_FLAGS)
 # In that order; a name that is no file is prove's to complain of.
-IN_ORDER = $(filter $(LONGEST),$(NAMED)) $(filter-out $(LONGEST),$(NAMED))
+IN_ORDER = $(foreach name,$(LONGEST),$(filter $(name),$(NAMED))) \
+    $(filter-out $(LONGEST),$(NAMED))
 NAMED    = $(foreach name,$(TESTS),$(or $(wildcard $(name)),$(name)))
 
 ifeq ($(origin APXS),undefined)
