@@ -44,7 +44,7 @@ header("Content-Type: text/plain");
 \$name = getenv("MACHINE");
 if (\$_SERVER["REQUEST_METHOD"] == "POST")
     file_put_contents("$dir/posts", \$_SERVER["HTTP_X_ID"] . "\\n", FILE_APPEND);
-usleep(is_file("$dir/slow-\$name") ? 1000000 : 20000);
+usleep(is_file("$dir/slow-\$name") ? 1000000 : 50000);
 echo \$name, " ", strlen(file_get_contents("php://input"));
 EOP
 chmod 0666, Private::spew("$dir/posts", '');
@@ -128,7 +128,7 @@ sub are_right { return grep { $_->{machine} ne '-' } @_ }
 # True when both have given so many right answers since then.
 sub wait_for_answers {
     my ($began) = @_;
-    local $Private::POLL = 0.1;
+    local $Private::POLL = 0.3;
     return Private::wait_until($PATIENCE, sub {
         min(map { scalar are_right(since($_, $began)) } @WHO) >= $ANSWERS;
     });
@@ -137,7 +137,7 @@ sub wait_for_answers {
 # True when that machine answers both again.
 sub wait_for_machine {
     my ($name, $began) = @_;
-    local $Private::POLL = 0.1;
+    local $Private::POLL = 0.3;
     return Private::wait_until($PATIENCE, sub {
         !grep {
             my $who = $_;
