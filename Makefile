@@ -181,7 +181,8 @@ bench:
 	@exec perl t/bench/bench.pl
 
 # How many instructions a small GET takes: the same numbers on any machine with
-# these versions of httpd and the compiler, however busy it is.
+# these versions of httpd and the compiler, however busy it is, but for
+# HTTP/2.
 bench-instructions:
 	@t/deps build demo test
 	@$(MAKE) --no-print-directory all

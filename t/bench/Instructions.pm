@@ -4,10 +4,11 @@
 # kept connection, 13 bytes of an answer, the event MPM, a unix socket.
 # Callgrind (valgrind) counts them, so that they are the same on a fast machine
 # and a slow one, a quiet and a busy one: it writes down how many there were
-# each time httpd begins to read a request, and what counts is the lowest of
-# those numbers. Starting httpd is in none of them, and the load of the machine
-# in others: where requests come slowly, the thread that watches idle
-# connections wakes between two of them.
+# each time httpd has read a request, by a function that each passes once,
+# whatever its protocol. What counts is the lowest of those numbers. Starting
+# httpd is in none of them, and the load of the machine in others: where
+# requests come slowly, the thread that watches idle connections wakes between
+# two of them.
 #
 #     my %count = Instructions::count('fcgi');  # (kept => 46000, new => 47000)
 #
@@ -19,6 +20,20 @@
 #     my %figure = Instructions::figures();     # own('fcgi') in the tree
 #     Instructions::write_figures(%own);
 #     Instructions::valgrind();                 # its path; undef: not here
+#
+# count() takes settings after the kind:
+#
+#     mpm => 'worker'       instead of $MPM
+#     transport => 'tcp'    of the application
+#     http2 => 1            of the client: streams, one after another
+#     in_turn => 1          the threads of httpd share one processor, and one
+#                           that is woken runs when the other waits
+#
+# Over HTTP/2 two threads serve a request: the client's connection has one, the
+# stream another. How often the first is woken, and how far it is when the next
+# request has been read, is not the same twice. So the next request is sent
+# when all threads sleep, and what counts is the mean of many, as one count may
+# have what belongs to the next; in_turn, where most are alike, the median.
 package Instructions;
 
 use strict;
@@ -28,8 +43,9 @@ use Client;
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use Httpd;
-use List::Util qw(min);
+use List::Util qw(min sum);
 use Private;
+use Streams;
 
 my $HERE = abs_path(dirname(__FILE__));
 my $FIGURES = "$HERE/instructions.txt";
@@ -37,6 +53,7 @@ my $FIGURES = "$HERE/instructions.txt";
 # The first ones of a kind make connections, and fill what is kept in memory.
 my $WARM_UP = 8;
 my $REQUESTS = 48;
+my $STREAMS = 208;
 
 my %URLS = (alone => ['answer'], proxy => [qw(kept new)],
             fcgi => [qw(kept new)]);
@@ -55,8 +72,8 @@ LoadModule bench_answer_module @ANSWER@
   SetHandler bench-answer
 </Location>
 EOC
-ProxyPass "/kept/" "unix:@KEPT@|fcgi://kept/" enablereuse=on
-ProxyPass "/new/" "unix:@NEW@|fcgi://new/"
+ProxyPass "/kept/" "@KEPT_URL@/" enablereuse=on
+ProxyPass "/new/" "@NEW_URL@/"
 EOC
 FcgiBackend @KEPT@ keepalive=5
 <Location /kept>
@@ -89,27 +106,61 @@ sub answer_module {
     return "$answer_dir/.libs/answer.so";
 }
 
+# An application as mod_proxy_fcgi has it.
+sub url_of {
+    my ($name, $address) = @_;
+    return $address =~ m{^/} ? "unix:$address|fcgi://$name"
+        : "fcgi://$address";
+}
+
+# SCHED_BATCH: a thread that is woken does not take the processor away.
+sub in_turn {
+    my ($cpu) = Private::slurp('/proc/self/status')
+        =~ /^Cpus_allowed_list:\s*(\d+)/m;
+    return (qw(taskset -c), $cpu, qw(chrt --batch 0));
+}
+
 sub start_httpd {
-    my ($kind, $kept, $new) = @_;
+    my ($kind, $kept, $new, %in) = @_;
+    my ($kept_at, $new_at) = map { $_->address } $kept, $new;
     return Httpd->start_under(
-        [valgrind(), qw(--tool=callgrind --dump-before=ap_read_request),
+        [$in{in_turn} ? in_turn() : (), valgrind(),
+         qw(--tool=callgrind --dump-before=ap_run_post_read_request),
          '--callgrind-out-file=@ROOT@/tmp/count'],
         module => $kind eq 'fcgi', log_level => 'notice',
-        override => 'None',
-        mpm => Httpd::single(2),
+        override => 'None', http2 => $in{http2},
+        mpm => Httpd::mpm() eq 'prefork' ? undef : Httpd::single(2),
         modules => $kind eq 'proxy' ? [qw(proxy proxy_fcgi)] : [],
         access_format => $LOG, config => $COMMON . $CONFIG{$kind},
-        vars => { KEPT => $kept->address, NEW => $new->address,
+        vars => { KEPT => $kept_at, KEPT_URL => url_of('kept', $kept_at),
+                  NEW => $new_at, NEW_URL => url_of('new', $new_at),
                   ANSWER => $kind eq 'alone' ? answer_module() : '' });
 }
+
+sub is_right { return $_[0] && length $_[1] == 13 }
 
 sub ask {
     my ($conn, $url) = @_;
     $conn->send("GET /$url/x?bytes=8 HTTP/1.1\r\nHost: localhost\r\n"
                 . "User-Agent: bench/1.0\r\nAccept: */*\r\n\r\n");
     my $answer = $conn->read_response(timeout => 60);
-    return $answer->complete && $answer->status == 200
-        && length $answer->body == 13;
+    return is_right($answer->complete && $answer->status == 200,
+                    $answer->body);
+}
+
+sub ask_stream {
+    my ($conn, $url, $httpd) = @_;
+    my $answer = $conn->get("/$url/x?bytes=8", 'user-agent' => 'bench/1.0',
+                            accept => '*/*');
+    return is_right($answer->{is_200}, $answer->{body})
+        && Private::wait_until(60, sub { all_sleep($httpd->pid) });
+}
+
+# True if no thread of the process has anything to do.
+sub all_sleep {
+    my ($pid) = @_;
+    return !grep { !/^\d+ \(.*\) S/s } grep { $_ ne '' }
+        map { Private::slurp($_) } glob "/proc/$pid/task/*/stat";
 }
 
 # What was counted up to the nth time that a request was read.
@@ -120,27 +171,38 @@ sub counted {
     return $count // die "nothing was counted: $file\n" . $httpd->words;
 }
 
+sub mean { return int(sum(@_) / @_ + 0.5) }
+sub median { return (sort { $a <=> $b } @_)[@_ / 2] }
+
 sub count {
-    my ($kind) = @_;
-    my ($kept, $new) = map { BenchApp->start(workers => 1) } 1, 2;
-    my $httpd = start_httpd($kind, $kept, $new);
-    my $conn = Client->connect($httpd->port);
+    my ($kind, %in) = @_;
+    local $ENV{MPM} = $in{mpm} // Httpd::mpm();
+    my ($class, $ask, $requests, $typical) = $in{http2}
+        ? ('Streams', \&ask_stream, $STREAMS,
+           $in{in_turn} ? \&median : \&mean)
+        : ('Client', \&ask, $REQUESTS, \&min);
+    my ($kept, $new) = map {
+        BenchApp->start(workers => 1, transport => $in{transport} // 'unix')
+    } 1, 2;
+    my $httpd = start_httpd($kind, $kept, $new, %in);
+    my $conn = $class->connect($httpd->port);
     my @urls = @{ $URLS{$kind} };
     for my $url (@urls) {
-        for (1 .. $REQUESTS) {
-            ask($conn, $url) or die "no right answer\n" . $httpd->words;
+        for (1 .. $requests) {
+            $ask->($conn, $url, $httpd)
+                or die "no right answer\n" . $httpd->words;
         }
     }
-    ask($conn, $urls[-1]);      # which ends the last one's count
+    $ask->($conn, $urls[-1], $httpd);   # which ends the last one's count
     $conn->close;
     # count.1 is all before the first request, count.2 the first
     my $first = 2;
     my %count;
     for my $url (@urls) {
         my @counts = map { counted($httpd, $_) }
-            $first + $WARM_UP .. $first + $REQUESTS - 1;
-        $count{$url} = min(@counts);
-        $first += $REQUESTS;
+            $first + $WARM_UP .. $first + $requests - 1;
+        $count{$url} = $typical->(@counts);
+        $first += $requests;
     }
     $httpd->stop;
     return %count;
