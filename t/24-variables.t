@@ -481,4 +481,54 @@ EOC
     $server->ok_healthy;
 };
 
+# What a protocol adds comes beside all that a plain request has, each once; so
+# it does where SetEnv has variables, too.
+subtest 'TLS and HTTP/2' => sub {
+    plan skip_all => 'no HTTP/2 on prefork' if Httpd::mpm() eq 'prefork';
+    my $server = Httpd->start(
+        tls => 1, http2 => 1, vars => { APP => $app->handler },
+        config => <<'EOC');
+<Location /app>
+  SetHandler @APP@
+</Location>
+<Location /app/setenv>
+  SetEnv A_NAME itself
+</Location>
+<Location /app/std>
+  SSLOptions +StdEnvVars
+</Location>
+EOC
+    my %base = (plain => 'http://localhost:' . $server->port,
+                tls => 'https://localhost:' . $server->tls_port);
+    my @same = qw(DOCUMENT_ROOT GATEWAY_INTERFACE HTTP_ACCEPT HTTP_X_MORE
+                  PATH_INFO QUERY_STRING REMOTE_ADDR REQUEST_METHOD
+                  REQUEST_URI SCRIPT_NAME SERVER_ADDR SERVER_SOFTWARE A_NAME);
+    for my $path (qw(x setenv/x std/x)) {
+        my $wanted;
+        for my $how (['plain', '--http1.1'],
+                     ['plain', '--http2-prior-knowledge'],
+                     ['tls', '--http1.1'], ['tls', '--http2']) {
+            my ($base, $option) = @$how;
+            my $answer = Client::curl('-k', $option, '-H', 'X-More: 1',
+                                      "$base{$base}/app/$path?a=b");
+            is($answer->{body}, 'seen', "$path, $base, $option");
+            my $request = $app->wait_report('request');
+            my %times;
+            $times{$_->[0]}++ for @{ $request->{pairs} };
+            is_deeply([grep { $times{$_} > 1 } sort keys %times], [],
+                      'no name twice');
+            my $params = $request->{params};
+            my $is_h2 = $option ne '--http1.1';
+            is($params->{HTTP2}, $is_h2 ? 'on' : undef, 'HTTP2');
+            is($params->{HTTPS}, $base eq 'tls' ? 'on' : undef, 'HTTPS');
+            is(!!$params->{SSL_PROTOCOL},
+               $base eq 'tls' && $path eq 'std/x', 'SSL_PROTOCOL');
+            my %seen = map { $_ => $params->{$_} } @same;
+            $wanted //= \%seen;
+            is_deeply(\%seen, $wanted, 'and all others');
+        }
+    }
+    $server->ok_healthy;
+};
+
 done_testing;
