@@ -416,7 +416,7 @@ static const apr_array_header_t *take_of_connection(request_rec *r)
            && is_of_connection(APR_ARRAY_IDX(all, i, apr_table_entry_t).key)) {
         i++;
     }
-    if (i < all->nelts || !i) {
+    if (i < all->nelts) {
         return NULL;
     }
     all = apr_array_copy(r->pool, all);
@@ -428,7 +428,7 @@ static void give_back(request_rec *r, const apr_array_header_t *taken)
 {
     int i;
 
-    for (i = 0; taken && i < taken->nelts; i++) {
+    for (i = 0; i < taken->nelts; i++) {
         const apr_table_entry_t *pair =
             &APR_ARRAY_IDX(taken, i, const apr_table_entry_t);
 
@@ -490,6 +490,31 @@ static apr_table_t *make_cgi_vars(request_rec *r, const char *location)
     return made;
 }
 
+/* True of two of a table's entries with one name. The checksum, by which APR
+ * finds names, is cheaper to compare. */
+static int is_same_name(const apr_table_entry_t *a, const apr_table_entry_t *b)
+{
+    return a->key_checksum == b->key_checksum && !strcasecmp(a->key, b->key);
+}
+
+/* Makes header fields of one name a single one (RFC 3875, 4.1.18), as httpd
+ * has done when it read them: mod_headers may have added some since. */
+static void merge_headers(request_rec *r)
+{
+    const apr_array_header_t *all = apr_table_elts(r->headers_in);
+    const apr_table_entry_t *first = (const apr_table_entry_t *)all->elts;
+    const apr_table_entry_t *last = first + all->nelts, *a, *b;
+
+    for (a = first; a < last; a++) {
+        for (b = first; b < a; b++) {
+            if (is_same_name(a, b)) {
+                apr_table_compress(r->headers_in, APR_OVERLAP_TABLES_MERGE);
+                return;
+            }
+        }
+    }
+}
+
 /* Core's variables, beside those of SetEnv and the like. Where there are none
  * of these nothing has to be looked for. */
 static void add_cgi_vars(request_rec *r, const char *location, int others)
@@ -499,6 +524,7 @@ static void add_cgi_vars(request_rec *r, const char *location, int others)
     const apr_array_header_t *made;
     int i;
 
+    merge_headers(r);
     ap_add_common_vars(r);
     made = apr_table_elts(make_cgi_vars(r, location));
     for (i = 0; i < made->nelts; i++) {
@@ -690,19 +716,25 @@ static int encode(apr_pool_t *pool, const apr_array_header_t *pairs,
 int fcgi_env_encode(request_rec *r, const char *location, apr_off_t body_len,
                     fcgi_params *params)
 {
-    int is_odd = any_odd(apr_table_elts(r->subprocess_env));
-    const apr_array_header_t *taken = is_odd ? NULL : take_of_connection(r);
-    int others = !apr_is_empty_table(r->subprocess_env);
-    const apr_array_header_t *odd;
+    const apr_array_header_t *all = apr_table_elts(r->subprocess_env);
+    const apr_array_header_t *odd = NULL, *taken = NULL;
+    int is_odd = 0, others = 0;
 
+    if (all->nelts) {
+        is_odd = any_odd(all);
+        taken = is_odd ? NULL : take_of_connection(r);
+        others = !taken;
+    }
     add_cgi_vars(r, location, others);
-    give_back(r, taken);
-    odd = is_odd ? clean_names(r) : NULL;
+    if (taken) {
+        give_back(r, taken);
+    }
+    if (is_odd) {
+        odd = clean_names(r);
+    }
     adjust(r, body_len, others);
-    return encode(r->pool,
-                  odd ? without_odd_names(r, odd)
-                      : apr_table_elts(r->subprocess_env),
-                  params);
+    all = apr_table_elts(r->subprocess_env);
+    return encode(r->pool, odd ? without_odd_names(r, odd) : all, params);
 }
 
 int fcgi_env_encode_as_is(request_rec *r, fcgi_params *params)

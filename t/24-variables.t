@@ -482,12 +482,13 @@ EOC
 };
 
 # What a protocol adds comes beside all that a plain request has, each once; so
-# it does where SetEnv has variables, too.
+# it does where SetEnv has variables, too. A header that was added again is one
+# variable (RFC 3875, 4.1.18).
 subtest 'TLS and HTTP/2' => sub {
     plan skip_all => 'no HTTP/2 on prefork' if Httpd::mpm() eq 'prefork';
     my $server = Httpd->start(
-        tls => 1, http2 => 1, vars => { APP => $app->handler },
-        config => <<'EOC');
+        tls => 1, http2 => 1, modules => ['headers'],
+        vars => { APP => $app->handler }, config => <<'EOC');
 <Location /app>
   SetHandler @APP@
 </Location>
@@ -497,6 +498,9 @@ subtest 'TLS and HTTP/2' => sub {
 <Location /app/std>
   SSLOptions +StdEnvVars
 </Location>
+RequestHeader add X-More 2
+RequestHeader add x-more 3
+RequestHeader add X-Mode 4
 EOC
     my %base = (plain => 'http://localhost:' . $server->port,
                 tls => 'https://localhost:' . $server->tls_port);
@@ -526,6 +530,7 @@ EOC
             my %seen = map { $_ => $params->{$_} } @same;
             $wanted //= \%seen;
             is_deeply(\%seen, $wanted, 'and all others');
+            is($params->{HTTP_X_MORE}, '1, 2, 3', 'HTTP_X_MORE');
         }
     }
     $server->ok_healthy;
