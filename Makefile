@@ -86,7 +86,7 @@ link_through_apxs = $(addprefix -Wl$(comma),$(1))
 .PHONY: all apxs deps install deb dist demo test faults model soak fuzz \
     coverage bench bench-instructions update-instructions picture lint format \
     check-format check-functions check-warnings check-static asan test-asan \
-    clean help
+    test-late clean help
 .DELETE_ON_ERROR:
 
 all: $(BUILT) $(PROXY_BUILT)
@@ -236,6 +236,16 @@ test-asan: deps
 	@$(MAKE) --no-print-directory asan
 	@$(WITH_ASAN) $(PROVE) $(IN_ORDER)
 
+# The live tests, with an httpd that is late at random (t/late/late.c); without
+# those that would take too long.
+test-late: TESTS = $(filter-out $(addprefix t/,66-small-pieces.t 92-faults.t \
+    92-swapped-files.t 96-machines.t 99-soak.t),$(wildcard t/[2-9]*.t))
+test-late: deps
+	@$(MAKE) --no-print-directory all
+	@mkdir -p build
+	@$(CC) -O2 $(WARNINGS) -shared -fPIC -o build/late.so t/late/late.c
+	@HTTPD_PRELOAD="$(CURDIR)/build/late.so" $(PROVE) $(IN_ORDER)
+
 # TIME=30m, SEED=, CLIENTS= and CROWD= reach t/99-soak.t through the
 # environment; SANITIZE=1 takes the module with sanitizers.
 soak: export TIME ?= 5m
@@ -351,6 +361,8 @@ help:
 	    "make picture    docs/status.png, of ten minutes (PICTURE_SECONDS=)" \
 	    "make asan       build/asan/$(MODULE).so, with sanitizers" \
 	    "make test-asan  the live tests with it" \
+	    "make test-late  the live tests, with an httpd that is late at random" \
+	    "                (LATE=3, percent of its system calls)" \
 	    "make soak       everything at once, 5 minutes (TIME=30m SEED=" \
 	    "                SANITIZE=1 CLIENTS= CROWD= MPM=)" \
 	    "make fuzz       let libFuzzer look for what breaks it, a minute each" \
