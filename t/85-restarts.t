@@ -144,10 +144,10 @@ sub under_load {
     my @answers = end_load($load);
 
     my @gets = grep { $_->[0] =~ /^get/ } @answers;
-    # sent once more, and on a busy machine killed with that worker, too
-    my @lost = grep { !is_right($_)
-                          && said_of($httpd, $_->[0]) !~ /FCGI03: .* try 2,/ }
-        @gets;
+    # sent once more, and on a busy machine killed with that worker, too; or
+    # not, as it may have run for a second
+    my @lost = grep { !is_right($_) && said_of($httpd, $_->[0])
+                          !~ /FCGI03: .*(?:\(after \d{4,} ms,| try 2,)/ } @gets;
     is(scalar @lost, 0, 'of ' . @gets . ' GETs none is lost')
         or show($httpd, @lost);
     my @posts = grep { $_->[0] =~ /^post/ } @answers;
