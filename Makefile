@@ -238,7 +238,7 @@ test-asan: deps
 
 # The live tests, with an httpd that is late at random (t/late/late.c); without
 # those that would take too long.
-test-late: TESTS = $(filter-out $(addprefix t/,66-small-pieces.t 92-faults.t \
+test-late: TESTS = $(filter-out $(addprefix t/,47-stderr.t 66-small-pieces.t 92-faults.t \
     92-swapped-files.t 96-machines.t 99-soak.t),$(wildcard t/[2-9]*.t))
 test-late: deps
 	@$(MAKE) --no-print-directory all
