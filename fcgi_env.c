@@ -424,6 +424,7 @@ static const apr_array_header_t *take_of_connection(request_rec *r)
     return all;
 }
 
+/* Of two with one name the last one holds, as where APR merges. */
 static void give_back(request_rec *r, const apr_array_header_t *taken)
 {
     int i;
@@ -432,7 +433,7 @@ static void give_back(request_rec *r, const apr_array_header_t *taken)
         const apr_table_entry_t *pair =
             &APR_ARRAY_IDX(taken, i, const apr_table_entry_t);
 
-        apr_table_addn(r->subprocess_env, pair->key, pair->val);
+        apr_table_setn(r->subprocess_env, pair->key, pair->val);
     }
 }
 
@@ -490,29 +491,41 @@ static apr_table_t *make_cgi_vars(request_rec *r, const char *location)
     return made;
 }
 
-/* True of two of a table's entries with one name. The checksum, by which APR
- * finds names, is cheaper to compare. */
-static int is_same_name(const apr_table_entry_t *a, const apr_table_entry_t *b)
-{
-    return a->key_checksum == b->key_checksum && !strcasecmp(a->key, b->key);
-}
+/* So many header fields are compared, each with each; more are sorted. */
+#define FIELDS_COMPARED 64
 
-/* Makes header fields of one name a single one (RFC 3875, 4.1.18), as httpd
- * has done when it read them: mod_headers may have added some since. */
-static void merge_headers(request_rec *r)
+/* True if two have one name. The checksum, by which APR finds names, is
+ * cheaper to compare. */
+static int any_twice(const apr_array_header_t *fields)
 {
-    const apr_array_header_t *all = apr_table_elts(r->headers_in);
-    const apr_table_entry_t *first = (const apr_table_entry_t *)all->elts;
-    const apr_table_entry_t *last = first + all->nelts, *a, *b;
+    const apr_table_entry_t *first = (const apr_table_entry_t *)fields->elts;
+    const apr_table_entry_t *last = first + fields->nelts, *a, *b;
 
     for (a = first; a < last; a++) {
         for (b = first; b < a; b++) {
-            if (is_same_name(a, b)) {
-                apr_table_compress(r->headers_in, APR_OVERLAP_TABLES_MERGE);
-                return;
+            if (a->key_checksum == b->key_checksum
+                && !strcasecmp(a->key, b->key)) {
+                return 1;
             }
         }
     }
+    return 0;
+}
+
+/* Core's variables of any request. A header field that mod_headers has added to
+ * others of its name is the one that counts: a variable has one value, which
+ * no client decides. */
+static void add_common_vars(request_rec *r)
+{
+    apr_table_t *headers = r->headers_in;
+    const apr_array_header_t *fields = apr_table_elts(headers);
+
+    if (fields->nelts > FIELDS_COMPARED || any_twice(fields)) {
+        r->headers_in = apr_table_copy(r->pool, headers);
+        apr_table_compress(r->headers_in, APR_OVERLAP_TABLES_SET);
+    }
+    ap_add_common_vars(r);
+    r->headers_in = headers;
 }
 
 /* Core's variables, beside those of SetEnv and the like. Where there are none
@@ -524,8 +537,7 @@ static void add_cgi_vars(request_rec *r, const char *location, int others)
     const apr_array_header_t *made;
     int i;
 
-    merge_headers(r);
-    ap_add_common_vars(r);
+    add_common_vars(r);
     made = apr_table_elts(make_cgi_vars(r, location));
     for (i = 0; i < made->nelts; i++) {
         const apr_table_entry_t *pair =

@@ -481,14 +481,13 @@ EOC
     $server->ok_healthy;
 };
 
-# What a protocol adds comes beside all that a plain request has, each once; so
-# it does where SetEnv has variables, too. A header that was added again is one
-# variable (RFC 3875, 4.1.18).
-subtest 'TLS and HTTP/2' => sub {
-    plan skip_all => 'no HTTP/2 on prefork' if Httpd::mpm() eq 'prefork';
+# What a protocol adds comes beside all that a plain request has. Of a header
+# that was added again, and of a variable that was set twice, the last one holds.
+subtest 'each name once, with any protocol' => sub {
     my $server = Httpd->start(
-        tls => 1, http2 => 1, modules => ['headers'],
-        vars => { APP => $app->handler }, config => <<'EOC');
+        tls => 1, http2 => Httpd::mpm() ne 'prefork',
+        modules => ['headers'], vars => { APP => $app->handler },
+        files => { 'app/index/a.x' => '' }, config => <<'EOC');
 <Location /app>
   SetHandler @APP@
 </Location>
@@ -498,22 +497,36 @@ subtest 'TLS and HTTP/2' => sub {
 <Location /app/std>
   SSLOptions +StdEnvVars
 </Location>
+<Location /app/verify>
+  SetEnv SSL_CLIENT_VERIFY NONE
+  SetEnvIf X-More . SSL_CLIENT_VERIFY=SUCCESS
+</Location>
+<Location /app/index>
+  SetHandler None
+  DirectoryIndex a.x
+  AddHandler @APP@ .x
+</Location>
 RequestHeader add X-More 2
 RequestHeader add x-more 3
 RequestHeader add X-Mode 4
 EOC
     my %base = (plain => 'http://localhost:' . $server->port,
                 tls => 'https://localhost:' . $server->tls_port);
-    my @same = qw(DOCUMENT_ROOT GATEWAY_INTERFACE HTTP_ACCEPT HTTP_X_MORE
-                  PATH_INFO QUERY_STRING REMOTE_ADDR REQUEST_METHOD
-                  REQUEST_URI SCRIPT_NAME SERVER_ADDR SERVER_SOFTWARE A_NAME);
-    for my $path (qw(x setenv/x std/x)) {
+    my @ways = (['plain', '--http1.1'], ['tls', '--http1.1'],
+                Httpd::mpm() eq 'prefork' ? ()
+                : (['plain', '--http2-prior-knowledge'], ['tls', '--http2']));
+    my @same = qw(DOCUMENT_ROOT GATEWAY_INTERFACE HTTP_ACCEPT HTTP_X_MODE
+                  PATH_INFO QUERY_STRING REMOTE_ADDR REQUEST_METHOD HTTP_X_69
+                  REQUEST_URI SCRIPT_NAME SERVER_ADDR SERVER_SOFTWARE A_NAME
+                  SSL_CLIENT_VERIFY);
+    my @more = ('-H', 'X-More: 1');
+    my @many = map { ('-H', "X-$_: of many") } 1 .. 70;
+    for my $path (qw(x many setenv/x verify/x index/ std/x)) {
         my $wanted;
-        for my $how (['plain', '--http1.1'],
-                     ['plain', '--http2-prior-knowledge'],
-                     ['tls', '--http1.1'], ['tls', '--http2']) {
-            my ($base, $option) = @$how;
-            my $answer = Client::curl('-k', $option, '-H', 'X-More: 1',
+        for my $way (@ways) {
+            my ($base, $option) = @$way;
+            my $answer = Client::curl('-k', $option, @more,
+                                      $path eq 'many' ? @many : (),
                                       "$base{$base}/app/$path?a=b");
             is($answer->{body}, 'seen', "$path, $base, $option");
             my $request = $app->wait_report('request');
@@ -522,16 +535,19 @@ EOC
             is_deeply([grep { $times{$_} > 1 } sort keys %times], [],
                       'no name twice');
             my $params = $request->{params};
-            my $is_h2 = $option ne '--http1.1';
-            is($params->{HTTP2}, $is_h2 ? 'on' : undef, 'HTTP2');
+            my $is_std = $base eq 'tls' && $path eq 'std/x';
+            is($params->{HTTP2}, $option eq '--http1.1' ? undef : 'on',
+               'HTTP2');
             is($params->{HTTPS}, $base eq 'tls' ? 'on' : undef, 'HTTPS');
-            is(!!$params->{SSL_PROTOCOL},
-               $base eq 'tls' && $path eq 'std/x', 'SSL_PROTOCOL');
+            is(!!$params->{SSL_PROTOCOL}, $is_std, 'SSL_PROTOCOL');
+            is($params->{HTTP_X_MORE}, 3, 'HTTP_X_MORE');
             my %seen = map { $_ => $params->{$_} } @same;
+            delete $seen{SSL_CLIENT_VERIFY} if $path eq 'std/x';
             $wanted //= \%seen;
             is_deeply(\%seen, $wanted, 'and all others');
-            is($params->{HTTP_X_MORE}, '1, 2, 3', 'HTTP_X_MORE');
         }
+        is($wanted->{SSL_CLIENT_VERIFY}, $path eq 'verify/x' ? 'NONE' : undef,
+           'what no client sets') if $path ne 'std/x';
     }
     $server->ok_healthy;
 };
