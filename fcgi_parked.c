@@ -385,6 +385,18 @@ apr_uint32_t fcgi_parked_count(void)
     return apr_atomic_read32(&parked_count);
 }
 
+/*
+ * The request's id in the logs. httpd makes it of the time at which the request
+ * was read, and of the thread in which the first line is logged: another
+ * thread may go on with two requests of the same moment.
+ */
+static void make_log_id(request_rec *r)
+{
+    if (!r->log_id) {
+        ap_run_generate_log_id(r->connection, r, &r->log_id);
+    }
+}
+
 int fcgi_parked_start(request_rec *r, fcgi_parkable *parkable)
 {
     conn_rec *c = r->connection;
@@ -410,6 +422,7 @@ int fcgi_parked_start(request_rec *r, fcgi_parkable *parkable)
     if (APR_BRIGADE_EMPTY(state->held) && !state->is_holding) {
         start_holding(c, state);
     }
+    make_log_id(r);
     give_back_free_memory(c);
     mute(state);
     apr_pool_pre_cleanup_register(r->pool, r, before_request_goes);
