@@ -339,7 +339,7 @@ static const char *call(cmd_parms *cmd, void *conf, int count, char **words)
         return count < 1 || count > 3
                    ? "one to three words"
                    : directive->AP_TAKE3(cmd, conf, words[0], words[1],
-                                         words[2]);
+                                         count > 1 ? words[2] : NULL);
     default:
         abort();
     }
