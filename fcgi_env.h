@@ -1,9 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_env.h - from a request to the variables an application sees: which
- * part of the URL is the script, core's CGI variables, and their bytes in
- * FCGI_PARAMS. Knows no sockets and no responses.
+ * fcgi_env.h - from a request to the variables an application sees: core's CGI
+ * variables, and their bytes in FCGI_PARAMS. Knows no sockets and no
+ * responses.
  */
 #ifndef FCGI_ENV_H
 #define FCGI_ENV_H
@@ -19,23 +19,8 @@ typedef struct fcgi_params {
 } fcgi_params;
 
 /*
- * Decides what the script is and what its PATH_INFO (RFC 3875, 4.1.5 and
- * 4.1.13). A regular file is a script, as core's directory walk found it, if
- * its URL has the handler without what follows its name, too. FcgiScript
- * Auto: where there is no file, a handler set in a Location makes a virtual
- * script of the Location's path; any other handler gives 404. File: never.
- * Virtual: always, below a Location. Sets r->filename and r->path_info for a
- * virtual script.
- *
- * Returns OK, with *location NULL for a file or the virtual script's name
- * ("" for the root); or HTTP_NOT_FOUND, with *why saying the reason.
- */
-int fcgi_env_map(request_rec *r, fcgi_script mode, const char **location,
-                 const char **why);
-
-/*
  * Makes the variables in r->subprocess_env and their bytes. location is
- * fcgi_env_map()'s. body_len is the length of the request body in bytes, -1
+ * fcgi_script_map()'s. body_len is the length of the request body in bytes, -1
  * if not known: then CONTENT_LENGTH is the header's, or missing (RFC 3875,
  * 4.1.2). Returns 0 if a variable is too long for the protocol (2 GB); the
  * request must fail then, nothing is left out.

@@ -6,11 +6,12 @@
  *
  * Start at fastcgi_handler(). Who does what: fcgi_config (directives),
  * fcgi_known (the backends named there), fcgi_trust (which of them a request
- * means, and whether it may), fcgi_env (variables), fcgi_ask (asking the
- * application, step by step), fcgi_await (waiting, in a thread or without
- * one), fcgi_conclude (what the end is to the client), fcgi_engine (requests
- * that another module has), fcgi_startup (before and after all requests),
- * fcgi_status (what all this looks like from outside).
+ * means, and whether it may), fcgi_script (what of it is the script), fcgi_env
+ * (variables), fcgi_ask (asking the application, step by step), fcgi_await
+ * (waiting, in a thread or without one), fcgi_conclude (what the end is to the
+ * client), fcgi_engine (requests that another module has), fcgi_startup
+ * (before and after all requests), fcgi_status (what all this looks like from
+ * outside).
  */
 #include <httpd.h>
 #include <http_config.h>
@@ -38,6 +39,7 @@
 #include "fcgi_origin.h"
 #include "fcgi_outcome.h"
 #include "fcgi_parked.h"
+#include "fcgi_script.h"
 #include "fcgi_startup.h"
 #include "fcgi_status.h"
 #include "fcgi_terms.h"
@@ -141,8 +143,8 @@ static int fastcgi_handler(request_rec *r)
     if (why) {
         return refuse_address(r, why);
     }
-    status = fcgi_env_map(r, (fcgi_script)fcgi_config_settings(r)->script,
-                          &location, &why);
+    status = fcgi_script_map(r, (fcgi_script)fcgi_config_settings(r)->script,
+                             &location, &why);
     if (status != OK) {
         ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r,
                       FCGI_LOGNO("14") "%s: not asked for %s: %s",

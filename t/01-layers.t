@@ -15,7 +15,7 @@ use Test::More;
 my %MAY_INCLUDE = (
     mod_fastcgi_handler => [qw(fcgi_config fcgi_conftree
                                fcgi_declare fcgi_origin fcgi_trust
-                               fcgi_untouched fcgi_env
+                               fcgi_untouched fcgi_script fcgi_env
                                fcgi_startup fcgi_await fcgi_parked
                                fcgi_ask
                                fcgi_conclude fcgi_backend fcgi_outcome
@@ -50,6 +50,7 @@ my %MAY_INCLUDE = (
     fcgi_conftree       => [qw(fcgi_known fcgi_log)],
     fcgi_declare        => [qw(fcgi_known fcgi_log)],
     fcgi_known          => [qw(fcgi_backend fcgi_path)],
+    fcgi_script         => [qw(fcgi_config fcgi_origin)],
     fcgi_env            => [qw(fcgi_body fcgi_config fcgi_origin fcgi_param
                                fcgi_path fcgi_record)],
     fcgi_param          => [qw(fcgi_log)],
@@ -129,6 +130,7 @@ my $SOCKETS = qr{^(?: apr_network_io | apr_poll | (?:sys/)?(?:poll|select)
                  )\.h$}x;
 my %NO_HEADERS = (
     fcgi_env      => $SOCKETS,
+    fcgi_script   => $SOCKETS,
     fcgi_response => $SOCKETS,
     fcgi_body     => $SOCKETS,
     # sys/socket.h: a cut shows in a reset where nothing else can show it
