@@ -1215,7 +1215,11 @@ EOC
     }, transport => 'unix', socket => "$dir/folder/app.sock");
     $httpd->graceful;
     is(Client->get($httpd->port, '/app')->body, 'here', 'now it is');
-    my @backends = @{ json_of($httpd)->{backends} };
+    my @backends;
+    Private::wait_until($PATIENCE, sub {
+        @backends = @{ json_of($httpd)->{backends} };
+        grep { $_->{outcomes}{done} } @backends;
+    });
     is(scalar @backends, 1, 'one backend');
     is($backends[0]{backend}, "fcgi:$dir/link/app.sock", 'as configured');
     is($backends[0]{outcomes}{done}, 1, 'its numbers');
