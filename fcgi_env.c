@@ -11,7 +11,6 @@
 #include <apr_strings.h>
 
 #include <http_core.h>
-#include <http_request.h>
 #include <util_script.h>
 
 #include "fcgi_body.h"
@@ -270,19 +269,46 @@ static const apr_array_header_t *take_lower_case(request_rec *r)
     return taken;
 }
 
-/* True of the names that mod_http2 and mod_ssl have: none is core's, in any
- * case. */
+/* So many header fields are compared, each with each, and variables of the
+ * connection, many of which have one checksum; more are sorted. */
+#define FIELDS_COMPARED    64
+#define VARIABLES_COMPARED 12
+
+/* True if two have one name, or there are more than so many. The checksum, by
+ * which APR finds names, is cheaper to compare. */
+static int may_be_twice(const apr_array_header_t *pairs, int most)
+{
+    const apr_table_entry_t *first = (const apr_table_entry_t *)pairs->elts;
+    const apr_table_entry_t *last = first + pairs->nelts, *a, *b;
+
+    if (pairs->nelts > most) {
+        return 1;
+    }
+    for (a = first; a < last; a++) {
+        for (b = first; b < a; b++) {
+            if (a->key_checksum == b->key_checksum
+                && !strcasecmp(a->key, b->key)) {
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* True of the names that mod_http2 and mod_ssl have: none is core's. */
 static int is_of_connection(const char *name)
 {
-    return !strncmp(name, "H2", 2) || !strncmp(name, "SSL_", 4)
-           || !strcmp(name, "HTTP2") || !strcmp(name, "HTTPS");
+    return (!strncmp(name, "H2", 2) || !strncmp(name, "SSL_", 4)
+            || !strcmp(name, "HTTP2") || !strcmp(name, "HTTPS"))
+           && !has_lower_case(name);
 }
 
 /*
  * Takes away all variables, as apr_table_entry_t, while core makes its own, if
  * they are mod_http2's and mod_ssl's and no others; else NULL. Where there are
- * any core makes its own aside and APR sorts both and merges them, which was
- * half of the work of encoding (10 000 instructions over HTTP/2).
+ * any core makes its own aside, APR sorts both and merges them, and each name
+ * has to be looked for here: 10 000 instructions over HTTP/2. Of two with one
+ * name the last one holds, as where APR merges.
  */
 static const apr_array_header_t *take_of_connection(request_rec *r)
 {
@@ -296,12 +322,14 @@ static const apr_array_header_t *take_of_connection(request_rec *r)
     if (i < all->nelts) {
         return NULL;
     }
+    if (may_be_twice(all, VARIABLES_COMPARED)) {
+        apr_table_compress(r->subprocess_env, APR_OVERLAP_TABLES_SET);
+    }
     all = apr_array_copy(r->pool, all);
     apr_table_clear(r->subprocess_env);
     return all;
 }
 
-/* Of two with one name the last one holds, as where APR merges. */
 static void give_back(request_rec *r, const apr_array_header_t *taken)
 {
     int i;
@@ -310,7 +338,7 @@ static void give_back(request_rec *r, const apr_array_header_t *taken)
         const apr_table_entry_t *pair =
             &APR_ARRAY_IDX(taken, i, const apr_table_entry_t);
 
-        apr_table_setn(r->subprocess_env, pair->key, pair->val);
+        apr_table_addn(r->subprocess_env, pair->key, pair->val);
     }
 }
 
@@ -368,36 +396,15 @@ static apr_table_t *make_cgi_vars(request_rec *r, const char *location)
     return made;
 }
 
-/* So many header fields are compared, each with each; more are sorted. */
-#define FIELDS_COMPARED 64
-
-/* True if two have one name. The checksum, by which APR finds names, is
- * cheaper to compare. */
-static int any_twice(const apr_array_header_t *fields)
-{
-    const apr_table_entry_t *first = (const apr_table_entry_t *)fields->elts;
-    const apr_table_entry_t *last = first + fields->nelts, *a, *b;
-
-    for (a = first; a < last; a++) {
-        for (b = first; b < a; b++) {
-            if (a->key_checksum == b->key_checksum
-                && !strcasecmp(a->key, b->key)) {
-                return 1;
-            }
-        }
-    }
-    return 0;
-}
-
-/* Core's variables of any request. A header field that mod_headers has added to
- * others of its name is the one that counts: a variable has one value, which
- * no client decides. */
+/* Core's variables of any request. Of header fields with one name, which
+ * mod_headers or MergeTrailers can make, the last one counts, as where core
+ * merges: a variable has one value. */
 static void add_common_vars(request_rec *r)
 {
     apr_table_t *headers = r->headers_in;
     const apr_array_header_t *fields = apr_table_elts(headers);
 
-    if (fields->nelts > FIELDS_COMPARED || any_twice(fields)) {
+    if (may_be_twice(fields, FIELDS_COMPARED)) {
         r->headers_in = apr_table_copy(r->pool, headers);
         apr_table_compress(r->headers_in, APR_OVERLAP_TABLES_SET);
     }

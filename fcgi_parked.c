@@ -387,8 +387,9 @@ apr_uint32_t fcgi_parked_count(void)
 
 /*
  * The request's id in the logs. httpd makes it of the time at which the request
- * was read, and of the thread in which the first line is logged: another
- * thread may go on with two requests of the same moment.
+ * was read, and of the thread that logs its first line. Once parked that may be
+ * one thread for many, and two that were read in the same microsecond would
+ * have one id.
  */
 static void make_log_id(request_rec *r)
 {

@@ -66,7 +66,8 @@ apr_uint32_t fcgi_parked_count(void);
 /*
  * Parks r, for which fcgi_parked_may() is true; wait and application are set
  * by a step that was just done. Its handler must return OK at once then,
- * having said nothing that it has not said before. Returns 0 if it cannot be
+ * having said nothing that it has not said before. Gives r an id for the logs
+ * (%L), if it has none. Returns 0 if it cannot be
  * done, as there are no descriptors or the child ends and none is parked in it:
  * the thread has to wait.
  */

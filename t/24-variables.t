@@ -546,6 +546,11 @@ EOC
             $wanted //= \%seen;
             is_deeply(\%seen, $wanted, 'and all others');
         }
+        is($wanted->{HTTP_X_MODE}, 4, 'a header that was added');
+        is($wanted->{HTTP_X_69}, $path eq 'many' ? 'of many' : undef,
+           'one of many');
+        is($wanted->{A_NAME}, $path eq 'setenv/x' ? 'itself' : undef,
+           'SetEnv');
         is($wanted->{SSL_CLIENT_VERIFY}, $path eq 'verify/x' ? 'NONE' : undef,
            'what no client sets') if $path ne 'std/x';
     }

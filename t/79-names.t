@@ -22,8 +22,8 @@ my $TIMES = $LIMIT / 0.25 + 2;
 # httpd with this before the C library writes for each name in .test that it
 # asks for its process number into NAMES/name.asked.  There is an answer while
 # there is a file NAMES/name.  A slow name's takes until there is a file
-# NAMES/name.ready; who has to wait for it says so in NAMES/name.thinks.  Who has
-# asked does not wait for a file that was there before.
+# NAMES/name.ready; who has to wait for it says so in NAMES/name.thinks.  A name
+# that is ready before it is asked for is not waited for.
 my $RESOLVER = <<'EOC';
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -418,8 +418,9 @@ sub ask_often {
     return;
 }
 
-# httpd itself may drop a connection that such a child has just accepted:
-# that is no matter of ours, as long as the application was not asked.
+# httpd itself may drop a connection that such a child has just accepted: that is
+# no matter of ours, as long as the application was not asked. It should be rare
+# among the ten children that end.
 subtest 'children that end after a few connections' => sub {
     for my $keys ('max=2 keepalive=2') {
         my $app = start_app();
@@ -442,7 +443,7 @@ subtest 'children that end after a few connections' => sub {
         my @dropped = grep { /^(\S+) none/ && !$seen{$1} } @wrong;
         is_deeply([grep { !/^(\S+) none/ || $seen{$1} } @wrong], [],
                   'every request is answered');
-        cmp_ok(scalar @dropped, '<=', 8, 'httpd dropped ' . @dropped);
+        cmp_ok(scalar @dropped, '<=', 5, 'httpd dropped ' . @dropped);
         is(most_at_once($app), 2, 'two at a time, and never more');
         my @left = grep { $before{$_} } $httpd->pids;
         cmp_ok(scalar @left, '<', keys %before, 'some children have ended');

@@ -145,7 +145,7 @@ sub under_load {
 
     my @gets = grep { $_->[0] =~ /^get/ } @answers;
     # sent once more, and on a busy machine killed with that worker, too; or
-    # not, as it may have run for a second
+    # not sent again, as FcgiRetry's second was over
     my @lost = grep { !is_right($_) && said_of($httpd, $_->[0])
                           !~ /FCGI03: .*(?:\(after \d{4,} ms,| try 2,)/ } @gets;
     is(scalar @lost, 0, 'of ' . @gets . ' GETs none is lost')

@@ -239,7 +239,7 @@ subtest 'the bars are as long as what they show' => sub {
     like($bars[1], qr/v-40\.0h/, 'the highest is as high as the picture');
 };
 
-# The access log, once it has grown by nothing for a while: lines come after the
+# The access log, once nothing was added to it for 0.2 s: lines come after the
 # answers they are about.
 sub settled_log {
     my ($log, $since) = ('', 0);
@@ -257,6 +257,9 @@ subtest 'nothing is fetched but the page' => sub {
     my @asked = map { $_->{request}{url} }
         $browser->events('Network.requestWillBeSent');
     is_deeply(\@asked, ["$url?refresh=0"], 'the browser asked for');
+    ok(Private::wait_until($PATIENCE, sub {
+        substr($httpd->access_log, $before) =~ /refresh=0/;
+    }), 'logged');
     my @lines = substr(settled_log(), $before) =~ /"GET (\S+) /g;
     is_deeply([grep { $_ ne '/favicon.ico' } @lines], ['/status?refresh=0'],
               'httpd was asked for');

@@ -88,9 +88,10 @@ for my $n (0 .. $#conns) {
     $app->release($n);
     is($conns[$n]->read_response->status, 502, 'one has no answer');
 }
+ok($httpd->wait_for_access(qr/(?:^POST .*\n(?:GET .*\n)*){$COUNT}/m),
+   'all are logged');
 $app->release('held');
 $_->read_response for @held;
-ok($httpd->wait_for_access(qr/(?:POST .*\n.*){$COUNT}/), 'all are logged');
 my %seen = map { $_ => 1 } $httpd->access_log =~ /^POST .* (\S+)$/mg;
 is(scalar keys %seen, $COUNT, 'each has an id of its own')
     or diag $httpd->access_log;

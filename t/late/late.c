@@ -6,7 +6,7 @@
  * for a moment, and before each line of a log it does so, too. A test that
  * takes for granted what only mostly comes first fails then; "make test-late".
  *
- * LATE is how many calls of a hundred are late.
+ * LATE is at how many of a hundred such moments it is late; 3, if not set.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -48,7 +48,7 @@ static void be_late(void)
 {
     const char *percent = getenv("LATE");
 
-    if (draw(100) < (unsigned)(percent ? atoi(percent) : 3)) {
+    if (draw(100) < (percent ? strtoul(percent, NULL, 10) : 3)) {
         pause_ms(1 + draw(LATE_MS_MAX));
     }
 }
@@ -82,7 +82,7 @@ static void be_late_with_logs(int fd)
         return result;                                                        \
     }
 
-/* The same, of what may be a log. */
+/* One that writes, perhaps to a log: only before it is there such a moment. */
 #define LATE_LOG(type, name, parameters, arguments)                           \
     type name parameters                                                      \
     {                                                                         \
