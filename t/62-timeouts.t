@@ -86,7 +86,7 @@ my $app = FcgiApp->start(sub {
         1 while ($c->read_record->{content} // '') ne '';
     }
     return $story{$how}->($c);
-}, workers => 12);
+}, workers => 14);
 
 my $deaf = FcgiApp->start(undef, workers => 0, backlog => 1);
 
@@ -179,12 +179,14 @@ sub check_limit {
     return;
 }
 
-# Requests that no limit ends, at the same time: path => why.
-sub check_whole {
+# Requests that no limit ends, at the same time: [path, why].  What is returned
+# checks their answers, after those of others that wait less.
+sub begin_whole {
     my (@whole) = @_;
     my @answers = map { [$_->[1], ask($_->[0])] } @whole;
-    is(($_->[1]->())[0]->body, 'whole', $_->[0]) for @answers;
-    return;
+    return sub {
+        is(($_->[1]->())[0]->body, 'whole', $_->[0]) for @answers;
+    };
 }
 
 sub check_line {
@@ -224,6 +226,8 @@ sub post_to_deaf {
 }
 
 subtest 'FcgiTimeout' => sub {
+    my $check_whole = begin_whole(
+        ['/idle/second?slow', 'an answer in pieces meets it never']);
     check_limits(
         ['/idle?quiet', 'FcgiTimeout', 500, phase => 'headers', silent => 1],
         ['/idle?piece', 'FcgiTimeout', 500, phase => 'body', status => 200],
@@ -233,31 +237,34 @@ subtest 'FcgiTimeout' => sub {
     check_limit(sub { post_to_deaf('/idle?deaf') }, '/idle?deaf',
                 'FcgiTimeout', 500, phase => 'send', silent => 1);
     $app->release('never');
-    check_whole(['/idle/second?slow', 'an answer in pieces meets it never']);
+    $check_whole->();
 };
 
 subtest 'FcgiFirstByteTimeout' => sub {
     my $limit = 'FcgiFirstByteTimeout';
+    my $check_whole = begin_whole(
+        ['/first?begins', 'the first byte ends it'],
+        map { ["/first/$_?late", "a section inside says $_"] } qw(off long));
     check_limits(
         (map { [$_, $limit, 500, phase => 'headers', silent => 1] }
          qw(/first?quiet /first/idle?quiet)),
         (map { ["/first?$_", $limit, 500, phase => 'headers'] }
-         qw(stderr words ends drip-noise part other)));
-    check_whole(
-        ['/first?begins', 'the first byte ends it'],
-        map { ["/first/$_?late", "a section inside says $_"] } qw(off long));
-    check_limits(['/first/idle?begins', 'FcgiTimeout', 1000, phase => 'body',
-                  status => 200]);
+         qw(stderr words ends drip-noise part other)),
+        ['/first/idle?begins', 'FcgiTimeout', 1000, phase => 'body',
+         status => 200]);
+    $check_whole->();
 };
 
 subtest 'FcgiTotalTimeout' => sub {
     my $limit = 'FcgiTotalTimeout';
+    my $check_whole = begin_whole(
+        ['/total/off?slow', 'a section inside says off']);
     check_limits(
         ['/total?quiet', $limit, 500, phase => 'headers', silent => 1],
         ['/total?drip', $limit, 500, phase => 'body', status => 200],
         map { ["/total?$_", $limit, 500, phase => 'headers'] }
         qw(drip-headers drip-noise));
-    check_whole(['/total/off?slow', 'a section inside says off']);
+    $check_whole->();
 };
 
 # Connections to an application that never accepts, until its backlog is
@@ -275,19 +282,17 @@ sub fill_backlog {
     die "the backlog does not fill\n";
 }
 
-subtest 'FcgiConnectTimeout' => sub {
+subtest 'FcgiConnectTimeout, and the time limits of others' => sub {
+    my $check_whole = begin_whole(
+        ['/none?late',
+         'Timeout 1 and ProxyTimeout 1 do not count before the headers'],
+        ['/none?begins', 'nor after them']);
     my @held = fill_backlog();
     note scalar(@held) . ' connections filled the backlog';
     # those of a second share a line in the log
     check_limits(["/connect?$_", 'FcgiConnectTimeout', 1100, status => 503,
                   phase => 'connect', silent => 1, app => $deaf]) for 1 .. 2;
-};
-
-subtest 'the time limits of others' => sub {
-    check_whole(
-        ['/none?late',
-         'Timeout 1 and ProxyTimeout 1 do not count before the headers'],
-        ['/none?begins', 'nor after them']);
+    $check_whole->();
 };
 
 subtest 'a slow upload is no idle time' => sub {
