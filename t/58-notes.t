@@ -126,7 +126,8 @@ EOC
     is(Client->get($other->port, '/app/other')->status, 200, 'answered');
     my $log = $other->root . '/logs/other.log';
     Private::wait_until(10, sub { Private::slurp($log) =~ /\n/ });
-    is(Private::slurp($log), "logged /app/other\n", 'as the condition of an access log');
+    is(Private::slurp($log), "logged /app/other\n",
+       'as the condition of an access log');
     $other->leave;
 };
 

@@ -15,6 +15,7 @@ use Httpd;
 use IPC::Open2 qw(open2);
 use Private;
 use Socket qw(IPPROTO_TCP SOL_SOCKET SO_RCVBUF TCP_NODELAY);
+use Streams;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -256,14 +257,6 @@ subtest 'a byte in each segment, for an application that is late' => sub {
 
 # ---- HTTP/2 ----
 
-sub h2_frame {
-    my ($type, $flags, $stream, $payload) = @_;
-    return substr(pack('N', length $payload), 1)
-        . pack('CCN', $type, $flags, $stream) . $payload;
-}
-
-sub h2_field { return pack 'C C/a C/a', 0, @_ }
-
 # A request whose body comes as frames of one byte; returns the answer's body.
 # mod_http2 has 8000 bytes of its own for each frame that nobody has taken, so
 # each waits until the one before is where we hold it.
@@ -271,13 +264,13 @@ sub h2_post {
     my ($body) = @_;
     my $conn = Client->connect($port);
     my $last = chop(my $rest = $body);
-    $conn->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . h2_frame(4, 0, 0, '')
-        . h2_frame(1, 4, 1, join '', map { h2_field(@$_) }
+    $conn->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . Streams::frame(4, 0, 0, '')
+        . Streams::frame(1, 4, 1, join '', map { Streams::field(@$_) }
             [':method', 'POST'], [':scheme', 'http'], [':path', '/'],
             [':authority', 'x'], ['content-length', length $body]));
     send_pieces(sub { $conn->send($_[0]) },
-                [map { h2_frame(0, 0, 1, $_) } split //, $rest], 1);
-    $conn->send(h2_frame(0, 1, 1, $last));
+                [map { Streams::frame(0, 0, 1, $_) } split //, $rest], 1);
+    $conn->send(Streams::frame(0, 1, 1, $last));
     my ($bytes, $answer, $ended) = ('', '', 0);
     while (!$ended && sysread $conn->{socket}, $bytes, 65536, length $bytes) {
         while (length $bytes >= 9) {

@@ -38,6 +38,7 @@ package Instructions;
 
 use strict;
 use warnings;
+use Balanced;
 use BenchApp;
 use Client;
 use Cwd qw(abs_path);
@@ -106,13 +107,6 @@ sub answer_module {
     return "$answer_dir/.libs/answer.so";
 }
 
-# An application as mod_proxy_fcgi has it.
-sub url_of {
-    my ($name, $address) = @_;
-    return $address =~ m{^/} ? "unix:$address|fcgi://$name"
-        : "fcgi://$address";
-}
-
 # SCHED_BATCH: a thread that is woken does not take the processor away.
 sub in_turn {
     my ($cpu) = Private::slurp('/proc/self/status')
@@ -122,7 +116,6 @@ sub in_turn {
 
 sub start_httpd {
     my ($kind, $kept, $new, %in) = @_;
-    my ($kept_at, $new_at) = map { $_->address } $kept, $new;
     return Httpd->start_under(
         [$in{in_turn} ? in_turn() : (), valgrind(),
          qw(--tool=callgrind --dump-before=ap_run_post_read_request),
@@ -132,8 +125,9 @@ sub start_httpd {
         mpm => Httpd::mpm() eq 'prefork' ? undef : Httpd::single(2),
         modules => $kind eq 'proxy' ? [qw(proxy proxy_fcgi)] : [],
         access_format => $LOG, config => $COMMON . $CONFIG{$kind},
-        vars => { KEPT => $kept_at, KEPT_URL => url_of('kept', $kept_at),
-                  NEW => $new_at, NEW_URL => url_of('new', $new_at),
+        vars => { KEPT => $kept->address, NEW => $new->address,
+                  KEPT_URL => Balanced::url_of($kept),
+                  NEW_URL => Balanced::url_of($new),
                   ANSWER => $kind eq 'alone' ? answer_module() : '' });
 }
 

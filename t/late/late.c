@@ -3,7 +3,7 @@
 /*
  * late.c - a library before libc, with which httpd is as slow as on a machine
  * that is far too busy: around some of its system calls, at random, it sleeps
- * for a moment, and before each line of a log it does so, too. A test that
+ * for a moment, and before lines of logs it does so, too. A test that
  * takes for granted what only mostly comes first fails then; "make test-late".
  *
  * LATE is at how many of a hundred such moments it is late; 3, if not set.
@@ -64,10 +64,11 @@ static void be_late_with_logs(int fd)
     if (strstr(path, "error.log") ? !draw(3) : strstr(path, ".log") != NULL) {
         pause_ms(LOG_MS);
     }
+    be_late();
 }
 
-/* A function that calls libc's, between two moments. */
-#define LATE(type, name, parameters, arguments)                               \
+/* A function that calls libc's, with what is done before and after. */
+#define CALL(before, after, type, name, parameters, arguments)                \
     type name parameters                                                      \
     {                                                                         \
         static type(*real) parameters;                                        \
@@ -76,25 +77,13 @@ static void be_late_with_logs(int fd)
         if (!real) {                                                          \
             *(void **)&real = dlsym(RTLD_NEXT, #name);                        \
         }                                                                     \
-        be_late();                                                            \
+        before;                                                               \
         result = real arguments;                                              \
-        be_late();                                                            \
+        after;                                                                \
         return result;                                                        \
     }
-
-/* One that writes, perhaps to a log: only before it is there such a moment. */
-#define LATE_LOG(type, name, parameters, arguments)                           \
-    type name parameters                                                      \
-    {                                                                         \
-        static type(*real) parameters;                                        \
-                                                                              \
-        if (!real) {                                                          \
-            *(void **)&real = dlsym(RTLD_NEXT, #name);                        \
-        }                                                                     \
-        be_late_with_logs(fd);                                                \
-        be_late();                                                            \
-        return real arguments;                                                \
-    }
+#define LATE(...)     CALL(be_late(), be_late(), __VA_ARGS__)
+#define LATE_LOG(...) CALL(be_late_with_logs(fd), (void)0, __VA_ARGS__)
 
 LATE_LOG(ssize_t, write, (int fd, const void *bytes, size_t len),
          (fd, bytes, len))

@@ -7,7 +7,7 @@
 #         modules => [Balanced::modules(), 'proxy_fastcgi'],
 #         config => Balanced::section('php', [[$app, 'retry=5'], [$other]],
 #                                     'maxattempts=1') . $more);
-#     Balanced::url_of($app)        # of a FcgiApp, for BalancerMember
+#     Balanced::url_of($app)        # of a FcgiApp, for mod_proxy's lines
 #     Balanced::manager($httpd)     # [{ status, elected, busy, to, from }, ...]
 #     Balanced::states($httpd)      # "Err,Ok": the members, in their order
 #     Balanced::column($httpd, 'busy')   # "0,1"

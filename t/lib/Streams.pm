@@ -4,7 +4,10 @@
 # sends GETs on one connection, one stream after another. As little as the
 # benchmark of instructions needs: small answers, and what is not expected
 # dies. Its fields are sent as they are (RFC 7541, 6.2.2), so that each request
-# is the same to httpd.
+# is the same to httpd. Frames and fields are for others, too:
+#
+#     Streams::frame($type, $flags, $stream, $content)    # their bytes
+#     Streams::field($name, $value)
 #
 #     my $conn = Streams->connect($port);
 #     my $answer = $conn->get('/a?b', 'user-agent' => 'x');
