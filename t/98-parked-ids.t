@@ -20,6 +20,7 @@ plan skip_all => 'it takes the event MPM of httpd 2.4.63 or later'
     if !Httpd::can_park();
 
 my $COUNT = 8;
+my $THREADS = 2 * $COUNT;
 
 my $dir = Private::temp_dir('moment');
 my ($status, $output) = Private::run(
@@ -49,15 +50,17 @@ my $app = FcgiApp->start(sub {
     my $name = $request->{params}{QUERY_STRING};
     $c->report(begun => $name);
     $c->wait_release($name, 30);
-}, workers => 2 * $COUNT);
+}, workers => $COUNT + $THREADS);
 
 my $httpd = Httpd->start(
     env => { LD_PRELOAD => join ' ', $ENV{HTTPD_PRELOAD} // (),
              "$dir/moment.so" },
     vars => { APP => $app->handler }, access_format => '%r %L',
-    mpm => Httpd::single($COUNT), config => <<'EOC');
-# the threads that have read them are busy when the next ones come
-FcgiPark 300ms
+    mpm => Httpd::single($THREADS) . 'AsyncRequestWorkerFactor 10',
+    config => <<'EOC');
+# No thread reads two of them: each waits with its own until all have come,
+# as half of a child's threads may.
+FcgiPark 3s
 <Location /app>
   SetHandler @APP@
 </Location>
@@ -81,7 +84,7 @@ ok(Private::wait_until(10, sub {
     Client->get($httpd->port, '/status?json')->body =~ /"parked":\s*$COUNT\b/;
 }), 'all wait without a thread');
 # which leave two threads for all of them
-my @held = map { Client->connect($httpd->port) } 3 .. $COUNT;
+my @held = map { Client->connect($httpd->port) } 3 .. $THREADS;
 $_->send("GET /held?held HTTP/1.1\r\nHost: x\r\n\r\n") for @held;
 $app->wait_report('begun') // fail 'begun' for @held;
 for my $n (0 .. $#conns) {
