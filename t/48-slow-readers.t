@@ -82,6 +82,8 @@ EOP
         PHP => $php ? $php->handler : 'None',
     },
     config => <<'EOC');
+# the last one waits as long as all others read
+Timeout 300
 FcgiBufferDir @SPOOL@
 <Location /page>
   SetHandler @APP@
