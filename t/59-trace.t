@@ -32,7 +32,9 @@ sub story {
         log_level => "info fastcgi_handler:$level",
         vars => { APP => $app->handler, ADDRESS => $app->address },
         config => <<'EOC');
-FcgiBackend @ADDRESS@ keepalive=1
+FcgiBackend @ADDRESS@ keepalive=30
+# a slow machine would have more to tell
+FcgiPark Off
 <Location /app>
   SetHandler @APP@
 </Location>
