@@ -73,7 +73,7 @@ sub begin {
     } 1 .. $count;
 }
 
-is(Client->get($httpd->port, '/app/first')->body, '/app/first',
+is(Client->get($httpd->port, '/long/first')->body, '/long/first',
    'it answers at once');
 is(parked(), 0, 'and was not parked');
 
