@@ -67,7 +67,9 @@ static int refuse_large(fcgi_result *result)
                   "the request body is larger than FcgiBufferMax");
 }
 
-/* Reads of the body; a subrequest's is here as a whole. */
+/* Reads of the body; a subrequest's is here as a whole. Of an error in it
+ * httpd's filter gives the page at once: where that waits without a thread,
+ * r->output_filters are others from then on. */
 static apr_status_t get_body(fcgi_inflow *inflow, apr_read_type_e block,
                              int is_answered)
 {
@@ -83,7 +85,9 @@ static apr_status_t get_body(fcgi_inflow *inflow, apr_read_type_e block,
     }
     rv = ap_get_brigade(r->input_filters, inflow->bb, AP_MODE_READBYTES, block,
                         READ_MAX);
-    r->output_filters = output_filters;
+    if (is_answered) {
+        r->output_filters = output_filters;
+    }
     return rv;
 }
 

@@ -11,6 +11,7 @@
 #include <http_core.h>
 #include <http_request.h>
 
+#include "fcgi_address.h"
 #include "fcgi_origin.h"
 
 /* A script that is no file: the Location's path. Where a pattern stands for it
@@ -51,7 +52,8 @@ static int names_file(const request_rec *r, const char *uri)
     return asked && file && !strcmp(asked, file);
 }
 
-/* True if the URL up to the file has our handler. */
+/* True if the URL up to the file has a handler of ours: this one's, or another
+ * application's, where an <If> or a Location chooses among several. */
 static int url_is_script(request_rec *r)
 {
     char *uri = apr_pstrdup(r->pool, r->uri);
@@ -68,9 +70,12 @@ static int url_is_script(request_rec *r)
     if (!fcgi_origin_is_below_location(r) && !names_file(r, uri)) {
         return 1;
     }
-    script =
-        ap_sub_req_lookup_uri(ap_os_escape_path(r->pool, uri, 1), r, NULL);
-    is_script = script->handler && !strcasecmp(script->handler, r->handler);
+    uri = ap_os_escape_path(r->pool, uri, 1);
+    if (r->args) {
+        uri = apr_pstrcat(r->pool, uri, "?", r->args, NULL);
+    }
+    script = ap_sub_req_method_uri(r->method, uri, r, NULL);
+    is_script = fcgi_address_is_ours(script->handler);
     ap_destroy_sub_req(script);
     return is_script;
 }

@@ -50,7 +50,7 @@ my %MAY_INCLUDE = (
     fcgi_conftree       => [qw(fcgi_known fcgi_log)],
     fcgi_declare        => [qw(fcgi_known fcgi_log)],
     fcgi_known          => [qw(fcgi_backend fcgi_path)],
-    fcgi_script         => [qw(fcgi_config fcgi_origin)],
+    fcgi_script         => [qw(fcgi_address fcgi_config fcgi_origin)],
     fcgi_env            => [qw(fcgi_body fcgi_config fcgi_origin fcgi_param
                                fcgi_path fcgi_record)],
     fcgi_param          => [qw(fcgi_log)],

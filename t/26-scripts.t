@@ -718,6 +718,56 @@ EOC
     push @servers, $httpd;
 };
 
+subtest 'several applications for one script' => sub {
+    my $second = FcgiApp->start(sub {
+        my ($c) = @_;
+        my $request = $c->read_request or return;
+        $c->reply("X-App: second\r\n\r\n$request->{params}{SCRIPT_NAME}"
+                  . "|$request->{params}{PATH_INFO}");
+    });
+    my $httpd = Httpd->start(
+        vars => { APP => $app->handler, SECOND => $second->handler },
+        modules => ['rewrite'],
+        files => { map { $_ => 'source' } qw(a.x rule.x b.x photo.jpg) },
+        config => <<'EOC');
+<FilesMatch "\.x$">
+  SetHandler @APP@
+  <If "%{REQUEST_METHOD} == 'PUT' || %{QUERY_STRING} =~ /export/">
+    SetHandler @SECOND@
+  </If>
+</FilesMatch>
+<Location /b.x/api>
+  SetHandler @SECOND@
+</Location>
+<If "%{REQUEST_METHOD} == 'PUT' && %{REQUEST_URI} =~ m#/x\.x$#">
+  SetHandler @SECOND@
+</If>
+RewriteEngine On
+RewriteCond %{REQUEST_METHOD} =PUT
+RewriteRule ^/rule\.x - [H=@SECOND@]
+EOC
+    # a request => its answer, and whether the second one gave it
+    my @table = (
+        'GET /a.x/y' => '200 /a.x|/y', 'PUT /a.x/y' => '200 /a.x|/y second',
+        'GET /a.x/y?export' => '200 /a.x|/y second',
+        'POST /a.x/y?export=1' => '200 /a.x|/y second',
+        'PUT /rule.x/y' => '200 /rule.x|/y second',
+        'PUT /rule.x/y?b' => '200 /rule.x|/y second',
+        'GET /b.x/api/1' => '200 /b.x|/api/1 second',
+        'GET /b.x/y' => '200 /b.x|/y', 'PUT /photo.jpg/x.x' => '404 ',
+    );
+    while (my ($request, $expected) = splice @table, 0, 2) {
+        my $answer = Client->request(
+            $httpd->port, "$request HTTP/1.1\r\nHost: x\r\n"
+                . "Content-Length: 0\r\nConnection: close\r\n\r\n");
+        my $body = $answer->status == 200 ? $answer->body : '';
+        my $by = $answer->header('X-App');
+        is($answer->status . " $body" . ($by ? " $by" : ''), $expected,
+           $request);
+    }
+    push @servers, $httpd;
+};
+
 subtest 'Django in pure URL space' => sub {
     my $missing = Django::missing();
     plan skip_all => "no $missing here" if $missing;

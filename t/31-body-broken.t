@@ -319,5 +319,72 @@ subtest 'a whole body, for comparison' => sub {
     ok($seen->{complete} && !$seen->{aborted}, 'with an empty STDIN record');
 };
 
+# Its page is asked for while the body is read, and may wait without a thread.
+subtest 'refused by httpd, and the page is an application that takes its time' =>
+    sub {
+    my $pages = FcgiApp->start(sub {
+        my ($c) = @_;
+        my $request = $c->read_request or return;
+        my $page = $request->{params}{QUERY_STRING};
+        $c->report(asked => $page);
+        select undef, undef, undef, 0.3;
+        $c->reply("${HEAD}page $page") if $page ne 'dies';
+    }, workers => 4);
+    my $with_pages = Httpd->start(
+        vars => { APP => $pages->handler },
+        access_format => '%{X}i %>s %s %b', config => join '', <<'EOC',
+FcgiRetry Off
+ErrorDocument 500 /app?500
+<Location /app>
+  SetHandler @APP@
+  LimitRequestBody 10
+</Location>
+EOC
+            map { my $park = $_; map { <<"EOL" } qw(page dies) } qw(Off 50ms 0));
+<Location /app/$park/$_>
+  FcgiPark $park
+  ErrorDocument 413 /app/page/$park?$_
+  ErrorDocument 400 /app/page/$park?$_
+</Location>
+<Location /app/page/$park>
+  FcgiPark $park
+</Location>
+EOL
+    my %body = (
+        'too large' => [413, "Content-Length: 20\r\n\r\n" . 'x' x 20],
+        'too large, in chunks' =>
+            [413, "Transfer-Encoding: chunked\r\n\r\n14\r\n" . 'x' x 20
+                  . "\r\n0\r\n\r\n"],
+        'a broken chunk' =>
+            [400, "Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n"],
+    );
+    for my $park (qw(Off 50ms 0)) {
+        for my $page (qw(page dies)) {
+            for my $name (sort keys %body) {
+                my ($status, $body) = @{ $body{$name} };
+                my $label = "$name, FcgiPark $park, $page";
+                my $x = $label =~ s/\W+/_/gr;
+                my $answer = Client->request(
+                    $with_pages->port, "POST /app/$park/$page HTTP/1.1\r\n"
+                        . "Host: x\r\nConnection: close\r\nX: $x\r\n$body");
+                is($answer->status, $status, $label);
+                $with_pages->wait_for_access(qr/^$x /m);
+                my ($logged) = $with_pages->access_log =~ /^$x (.*)/m;
+                if ($page eq 'page') {
+                    is($answer->body, 'page page', 'with its page');
+                    is($logged, "$status $status 9", 'and so says the log');
+                }
+            }
+        }
+    }
+    my @asked;
+    while (defined(my $page = $pages->wait_report('asked', 0.1))) {
+        push @asked, $page;
+    }
+    is("@asked", join(' ', (('page') x 3, ('dies') x 3) x 3),
+       'no other page was asked for');
+    $with_pages->ok_healthy;
+};
+
 $httpd->ok_healthy;
 done_testing;
