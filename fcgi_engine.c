@@ -118,6 +118,23 @@ static void prepare(request_rec *r, fcgi_engine_question *question,
     }
 }
 
+/* What is done to r for this application is not to hold for the next one. */
+static void keep_request(request_rec *r, fcgi_engine_question *question)
+{
+    question->sections = r->per_dir_config;
+    question->env = r->subprocess_env;
+    if (question->has_others) {
+        r->subprocess_env = apr_table_copy(r->pool, question->env);
+    }
+}
+
+static void restore_request(request_rec *r,
+                            const fcgi_engine_question *question)
+{
+    r->per_dir_config = question->sections;
+    r->subprocess_env = question->env;
+}
+
 /* It is over: what it was for who chose the application. */
 static int conclude(fcgi_engine_question *question)
 {
@@ -127,6 +144,7 @@ static int conclude(fcgi_engine_question *question)
     question->may_move = fcgi_ask_may_move(ask);
     if (question->may_move && question->has_others) {
         fcgi_conclude_moved(ask);
+        restore_request(ask->r, question);
     }
     else {
         status = fcgi_conclude(ask);
@@ -204,6 +222,7 @@ static int fcgi_engine_ask(request_rec *r, fcgi_engine_question *question)
                     apr_psprintf(r->pool, FCGI_LOGNO("13") "'%s': %s",
                                  question->address, problem));
     }
+    keep_request(r, question);
     set_settings(r, question);
     prepare(r, question, backend);
     if (question->ask->result.outcome == FCGI_OUTCOME_PENDING) {

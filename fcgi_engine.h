@@ -70,7 +70,10 @@ typedef struct fcgi_engine_question {
     apr_off_t sent;     /* bytes to the application, this time */
     apr_off_t received; /* bytes from it */
 
-    struct fcgi_ask *ask; /* the engine's own, from one time to the next */
+    /* the engine's own, from one time to the next */
+    struct fcgi_ask *ask;
+    struct ap_conf_vector_t *sections; /* r's own, if another one is asked: */
+    apr_table_t *env;                  /* as nothing was asked yet */
 } fcgi_engine_question;
 
 /*

@@ -190,6 +190,43 @@ subtest 'a single member that is restarted' => sub {
     $httpd->ok_healthy;
 };
 
+subtest 'what is set for one does not hold for the next' => sub {
+    my ($one, $two) = map {
+        FcgiApp->start(\&FcgiApp::echo_params, workers => 3)
+    } 1, 2;
+    my $httpd = balance(
+        [[$one, 'route=a retry=0 connectiontimeout=100ms flushpackets=on'],
+         [$two, 'route=b retry=0']],
+        set => 'stickysession=S', config => <<'EOC');
+SetEnv THERE yes
+SetEnv COUNT 0
+<Location /app>
+  FcgiParam NODE a "expr=%{reqenv:BALANCER_WORKER_ROUTE} == 'a'"
+  FcgiParam !THERE "expr=%{reqenv:BALANCER_WORKER_ROUTE} == 'a'"
+  FcgiParam COUNT "%{reqenv:COUNT}+"
+  ProxyFCGISetEnvIf "%{reqenv:BALANCER_WORKER_ROUTE} == 'a'" P_NODE a
+</Location>
+EOC
+    my $wanted = qr/^((?:BALANCER_WORKER_ROUTE|NODE|P_NODE|THERE|COUNT)=.*\n)/m;
+    my $told = sub {
+        my @lines = get($httpd, '/app/x?S=1.a')->body =~ /$wanted/g;
+        return join '', sort @lines;
+    };
+    is($told->(), "BALANCER_WORKER_ROUTE=a\nCOUNT=0+\nNODE=a\nP_NODE=a\n",
+       'the variables of the first');
+    $one->stop(keep_file => 1);
+    is($told->(), "BALANCER_WORKER_ROUTE=b\nCOUNT=0+\nTHERE=yes\n",
+       'and of the second, when that is asked in its place');
+    $two->stop(keep_file => 1);
+    my $conn = Client->connect($httpd->port);
+    $conn->send("GET /app/x?S=1.a HTTP/1.1\r\nHost: x\r\n"
+                . "Connection: close\r\n\r\n");
+    $conn->read_until(qr/./, 1);
+    $two->restart;
+    is($conn->read_response->status, 200, 'which is waited for as it is set');
+    $httpd->ok_healthy;
+};
+
 subtest 'one that does not answer a SYN' => sub {
     my $one = Balanced::silent_host();
     my $two = member('two');
