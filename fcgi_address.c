@@ -10,6 +10,9 @@
 #include <string.h>
 #include <strings.h>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
 #include <apr_file_info.h>
@@ -191,6 +194,33 @@ static void lower(char *text)
     }
 }
 
+/* An address of numbers is known by one spelling, whichever was written (RFC
+ * 5952; of IPv4 what getaddrinfo() takes, as 127.1). Others stay as they are. */
+static const char *one_spelling(apr_pool_t *pool, const char *host,
+                                int is_ipv6)
+{
+    char text[INET6_ADDRSTRLEN];
+    const char *scope = strchr(host, '%');
+    struct in6_addr ip6;
+    struct in_addr ip4;
+
+    if (!is_ipv6) {
+        return inet_aton(host, &ip4)
+                       && inet_ntop(AF_INET, &ip4, text, sizeof(text))
+                   ? apr_pstrdup(pool, text)
+                   : host;
+    }
+    if (!scope) {
+        scope = host + strlen(host);
+    }
+    return inet_pton(AF_INET6,
+                     apr_pstrmemdup(pool, host, (apr_size_t)(scope - host)),
+                     &ip6) == 1
+                   && inet_ntop(AF_INET6, &ip6, text, sizeof(text))
+               ? apr_pstrcat(pool, text, scope, NULL)
+               : host;
+}
+
 static const char *parse_host(apr_pool_t *pool, const char *text,
                               fcgi_address *address)
 {
@@ -213,12 +243,13 @@ static const char *parse_host(apr_pool_t *pool, const char *text,
         return apr_psprintf(pool, "'%s' is not a host; " EXAMPLES, host);
     }
     lower(host);
-    address->host = host;
+    address->host = one_spelling(pool, host, bracketed);
     problem = parse_port(pool, end + 1 + bracketed, address);
     address->name = apr_psprintf(pool,
                                  bracketed ? FCGI_HANDLER_PREFIX "[%s]:%u"
                                            : FCGI_HANDLER_PREFIX "%s:%u",
-                                 host, (unsigned int)address->port);
+                                 address->host,
+                                 (unsigned int)address->port);
     return problem;
 }
 

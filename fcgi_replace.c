@@ -203,23 +203,36 @@ static int is_below(apr_pool_t *pool, const char *path, const char *folder)
            && (path[len] == '/' || !strcmp(real, "/"));
 }
 
+/* The script's path. Where another module has chosen the application, that is
+ * in what it made of the name: "proxy:fcgi://host/path". */
+static const char *script_of(const request_rec *r)
+{
+    const char *name = r->filename;
+
+    if (name && !strncmp(name, "proxy:", 6)) {
+        name = strstr(name, "fcgi://");
+        name = name ? strchr(name + 7, '/') : NULL;
+    }
+    return name && name[0] == '/' ? name : NULL;
+}
+
 /* What path is called from the root on: a relative one is below the script's
  * folder. NULL if it is not. */
 static const char *make_absolute(request_rec *r, const char *path)
 {
+    const char *script = script_of(r);
     char *absolute;
 
     if (path[0] == '/') {
         return path;
     }
-    if (!r->filename || r->filename[0] != '/'
-        || apr_filepath_merge(&absolute,
-                              ap_make_dirstr_parent(r->pool, r->filename),
-                              path, APR_FILEPATH_SECUREROOT, r->pool)
-               != APR_SUCCESS) {
-        return NULL;
-    }
-    return absolute;
+    return script
+                   && apr_filepath_merge(
+                          &absolute, ap_make_dirstr_parent(r->pool, script),
+                          path, APR_FILEPATH_SECUREROOT, r->pool)
+                          == APR_SUCCESS
+               ? absolute
+               : NULL;
 }
 
 /* The file at path, with all links followed; NULL if there is none, or if it
@@ -344,6 +357,14 @@ static int send_file(fcgi_outlet *outlet, const fcgi_replacement *replacement,
     return fcgi_outlet_give(outlet) ? OK : AP_FILTER_ERROR;
 }
 
+/* True if httpd takes it for a path of its own: not 100%.txt. */
+static int is_local_path(apr_pool_t *pool, const char *target)
+{
+    char *path = apr_pstrmemdup(pool, target, strcspn(target, "?"));
+
+    return path[0] == '/' && ap_unescape_url(path) != HTTP_BAD_REQUEST;
+}
+
 /* X-Accel-Redirect: as RFC 3875, 6.2.2, keeping some fields. */
 static int send_url(request_rec *r, const fcgi_replacement *replacement,
                     const apr_table_t *fields, const char *backend)
@@ -353,7 +374,7 @@ static int send_url(request_rec *r, const fcgi_replacement *replacement,
                                         NULL };
     const char *type = apr_table_get(fields, "Content-Type");
 
-    if (replacement->target[0] != '/') {
+    if (!is_local_path(r->pool, replacement->target)) {
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       FCGI_LOGNO("25") "%s: X-Accel-Redirect names '%s', "
                                        "which is no path of this server",

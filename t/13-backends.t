@@ -129,12 +129,17 @@ my @same = (
     ['LocalHost:9000', 'localhost:9000'],
     ['localhost:9000', 'fcgi://localhost:9000'],
     ['localhost:9000', 'localhost:09000'],
+    ['[::1]:9000', '[0:0:0:0:0:0:0:1]:9000'],
+    ['[2001:db8::1]:9000', '[2001:DB8:0::1]:9000'],
+    ['127.0.0.1:9000', '127.000.000.001:9000'],
+    ['127.0.0.1:9000', '127.1:9000'],
     ["$real/dir/a", "$real/link/a"], ["$real/link/a", "$real/dir/a"],
 );
 
 # Two that are not.
 my @differ = (
     ['/a/b', '/a/B'], ['/a/b', '/a/b/c'], ['localhost:9000', '[::1]:9000'],
+    ['[fe80::1%lo]:9000', '[fe80::1%eth0]:9000'],
     ['localhost:9000', 'localhost:9001'], ["$real/dir/a", "$real/dir/b"],
 );
 

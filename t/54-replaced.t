@@ -649,7 +649,8 @@ subtest 'X-Accel-Redirect: the type' => sub {
 };
 
 subtest 'X-Accel-Redirect: no URL here' => sub {
-    for my $url ('http://example.com/', 'protected/a.txt', '@name', '') {
+    for my $url ('http://example.com/', 'protected/a.txt', '@name', '',
+                 '/protected/100%.txt', '/100%zz?a=b') {
         my $before = () = $httpd->error_log =~ /FCGI25/g;
         my $answer = ask('/file/x', accel($url, "${TYPE}X-A: b\r\n"));
         is_answer($answer, 404, $page{404}, "'$url'");

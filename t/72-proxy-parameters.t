@@ -225,6 +225,34 @@ subtest 'directives that mean nothing' => sub {
     Httpd->ok_left;
 };
 
+subtest 'X-Sendfile' => sub {
+    my $files = FcgiApp->start(sub {
+        my ($c) = @_;
+        my $request = $c->read_request or return;
+        $c->reply("${TYPE}X-Sendfile: $request->{params}{QUERY_STRING}\r\n\r\n");
+    });
+    my $to = url_of($files);
+    my $httpd = serve(<<"EOC", files => { 'sub/a.x' => '', 'sub/r.txt' => 'r',
+FcgiSendfile \@DOCROOT\@/sub
+<Files "a.x">
+  SetHandler "proxy:$to/"
+</Files>
+ProxyPass /app $to\@DOCROOT\@/sub
+EOC
+                                          'other.txt' => 'other' });
+    for my $script ('/sub/a.x', '/app/none.x') {
+        my $ask = sub {
+            my $answer = Client->get($httpd->port, "$script?$_[0]");
+            return $answer->status == 200 ? $answer->body : $answer->status;
+        };
+        is($ask->($_), 'r', "$script: $_ is below the script's folder")
+            for 'r.txt', './r.txt', $httpd->docroot . '/sub/r.txt';
+        is($ask->($_), 404, "$script: $_ is not")
+            for '../other.txt', 'none.txt', $httpd->docroot . '/other.txt';
+    }
+    $httpd->ok_healthy;
+};
+
 subtest 'ProxyErrorOverride' => sub {
     my $httpd = serve(<<"EOC");
 ProxyPass /app $url/x

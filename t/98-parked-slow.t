@@ -41,7 +41,7 @@ FcgiBufferDir @DIR@
   SetHandler @APP@
 </Location>
 <Location /app/short>
-  FcgiTimeout 2
+  FcgiTimeout 5
 </Location>
 EOC
 rmdir "$dir" or die $!;

@@ -29,7 +29,7 @@ my @FLAGS = ('-std=c99', '-Wall', '-Wextra', '-Werror', '-g',
 #   flags    more for the compiler        include  more directories
 #   libs     more for the linker          args     for the program
 #   apr      1: with APR and APR-util     httpd    1: with httpd's headers, too
-#   timeout  seconds the program may run; 120
+#   timeout  seconds the program may run; 600
 #   sanitize 'thread' for ThreadSanitizer, instead of ASan and UBSan
 # The caller says done_testing(). With COVERAGE, a folder, programs count what
 # they run, in place of the sanitizers, and stay there for t/coverage.
@@ -123,7 +123,7 @@ sub capture {
         exec { $command[0] } @command or print STDERR "$command[0]: $!\n";
         POSIX::_exit(127);
     }
-    my $end = wait_for($pid, time + ($timeout || 120));
+    my $end = wait_for($pid, time + ($timeout || 600));
     open(my $in, '<', $out->filename) or die "cannot read the output: $!\n";
     local $/;
     return ($end, scalar <$in>);

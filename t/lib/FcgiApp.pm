@@ -296,6 +296,8 @@ use Time::HiRes qw(time);
 
 our @ISA = qw(FcgiWire);
 
+my $SLICE = 1_000_000;
+
 sub number { return $_[0]{number} }
 
 # The next request: { id, role, flags, params => { name => value },
@@ -343,16 +345,20 @@ sub add_record {
     return;
 }
 
-sub stdout {
-    my ($self, $bytes, %opt) = @_;
-    return $self->send(
-        $self->records(FCGI_STDOUT, $self->{id}, $bytes, %opt));
-}
+sub stdout { return shift->send_stream(FCGI_STDOUT, @_) }
+sub stderr { return shift->send_stream(FCGI_STDERR, @_) }
 
-sub stderr {
-    my ($self, $bytes, %opt) = @_;
-    return $self->send(
-        $self->records(FCGI_STDERR, $self->{id}, $bytes, %opt));
+# Many bytes in slices of whole records: new memory takes some machines long.
+sub send_stream {
+    my ($self, $type, $bytes, %opt) = @_;
+    my $record = $opt{chunk} || 65535;
+    my $slice = $record * (1 + int($SLICE / $record));
+    for (my $at = 0; $at == 0 || $at < length $bytes; $at += $slice) {
+        $self->send($self->records($type, $self->{id},
+                                   substr($bytes, $at, $slice), %opt))
+            or return 0;
+    }
+    return 1;
 }
 
 sub end_record {
@@ -368,8 +374,12 @@ sub end {
 
 sub reply {
     my ($self, $bytes) = @_;
+    if (length $bytes > $SLICE) {
+        $self->stdout($bytes) or return 0;
+        $bytes = '';
+    }
     return $self->send(join '',
-        $self->records(FCGI_STDOUT, $self->{id}, $bytes),
+        $bytes eq '' ? () : $self->records(FCGI_STDOUT, $self->{id}, $bytes),
         $self->records(FCGI_STDOUT, $self->{id}, ''), $self->end_record);
 }
 
