@@ -215,7 +215,8 @@ static const char *one_spelling(apr_pool_t *pool, const char *host,
     }
     return inet_pton(AF_INET6,
                      apr_pstrmemdup(pool, host, (apr_size_t)(scope - host)),
-                     &ip6) == 1
+                     &ip6)
+                       == 1
                    && inet_ntop(AF_INET6, &ip6, text, sizeof(text))
                ? apr_pstrcat(pool, text, scope, NULL)
                : host;
@@ -248,8 +249,7 @@ static const char *parse_host(apr_pool_t *pool, const char *text,
     address->name = apr_psprintf(pool,
                                  bracketed ? FCGI_HANDLER_PREFIX "[%s]:%u"
                                            : FCGI_HANDLER_PREFIX "%s:%u",
-                                 address->host,
-                                 (unsigned int)address->port);
+                                 address->host, (unsigned int)address->port);
     return problem;
 }
 
