@@ -7,6 +7,7 @@ use Compress::Zlib ();
 use Digest::MD5 qw(md5_hex);
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use FcgiApp;
 use Httpd;
@@ -82,8 +83,7 @@ EOC
 # $length bytes, all values among them and no two places alike.
 sub make_body {
     my ($length) = @_;
-    return substr join('', map { pack 'N', $_ * 2_654_435_761 % 2**32 }
-                       0 .. $length / 4), 0, $length;
+    return Bytes::mixed($length);
 }
 
 sub chunked {

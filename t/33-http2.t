@@ -6,6 +6,7 @@ use warnings;
 use Digest::MD5 qw(md5_hex);
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use FcgiApp;
 use Httpd;
@@ -166,7 +167,7 @@ sub start_fifo {
     return ("$dir/fifo", $pid);
 }
 
-my $big = join '', map { pack 'N', $_ } 1 .. 5 * 1024 * 1024;
+my $big = Bytes::numbered(20 * 1024 * 1024, 1);
 my $dir = Private::temp_dir('http2');
 my $file = Private::spew("$dir/big", $big);
 

@@ -6,6 +6,7 @@ use warnings;
 use Digest::MD5 qw(md5_hex);
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use FcgiApp;
 use Httpd;
@@ -117,7 +118,7 @@ sub visible {
 # Bytes in which every place is known.
 sub make_body {
     my ($length) = @_;
-    return substr pack('N*', 0 .. $length / 4), 0, $length;
+    return Bytes::numbered($length);
 }
 
 sub chunks {

@@ -7,6 +7,7 @@ use Digest::MD5 qw(md5_hex);
 use Errno qw(EAGAIN EINTR);
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use FcgiApp;
 use Httpd;
@@ -128,7 +129,7 @@ sub held_files {
 
 sub make_body {
     my ($length) = @_;
-    return substr pack('N*', 0 .. $length / 4), 0, $length;
+    return Bytes::numbered($length);
 }
 
 sub chunk { return sprintf "%x\r\n%s\r\n", length $_[0], $_[0] }

@@ -6,6 +6,7 @@ use warnings;
 use Digest::MD5 qw(md5_hex);
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use Httpd;
 use PhpFpm;
@@ -40,7 +41,7 @@ my $LENGTH = 400_000;
 # A body in which every place is known, another one for each number.
 sub body {
     my ($number) = @_;
-    return substr pack('N*', $number .. $number + $LENGTH / 4), 0, $LENGTH;
+    return Bytes::numbered($LENGTH, $number);
 }
 
 sub chunks {

@@ -6,6 +6,7 @@ use warnings;
 use Digest::MD5 qw(md5_hex);
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use FcgiApp;
 use Httpd;
@@ -35,7 +36,7 @@ my $FEW_THREADS = $HAS_MANY ? "${FOUR}AsyncRequestWorkerFactor 50\n"
 my $READERS = $HAS_MANY ? 40 : 10;
 
 # Bytes in which every place is known, a different part for every number.
-my $DATA = pack 'N*', 0 .. 4 * $MB + 100_000;
+my $DATA = Bytes::numbered(4 * (4 * $MB + 100_001));
 
 sub page {
     my ($number, $length) = @_;

@@ -6,6 +6,7 @@ use warnings;
 use Digest::MD5 qw(md5_hex);
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use FcgiApp;
 use Httpd;
@@ -34,7 +35,7 @@ MaxRequestWorkers 2
 EOC2
 
 # Bytes in which every place is known.
-my $DATA = pack 'N*', 0 .. 5 * $MB - 1;
+my $DATA = Bytes::numbered(20 * $MB);
 my $PIECE = substr $DATA, 0, 60_000;
 
 # By the URL's end; the rest of it is in the names of the reports.

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use Digest::SHA qw(sha256_hex);
 use Httpd;
@@ -124,7 +125,7 @@ subtest 'bodies' => sub {
     is($answer->body, '{"a":"b c","d":["1","2"]}17', 'a form');
     $answer = post('/post.php', 'text/plain', 'x' x 300_000);
     is($answer->body, '[]300000', 'anything');
-    my $data = join '', map { pack 'N', $_ } 1 .. 5 * 1024 * 1024 / 4;
+    my $data = Bytes::numbered(5 * 1024 * 1024, 1);
     my $form = join "\r\n", '--XX', 'Content-Disposition: form-data; '
         . 'name="file"; filename="a b.bin"', 'Content-Type: a/b', '', $data,
         '--XX', 'Content-Disposition: form-data; name="more"', '', 'text',

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use FcgiApp;
 use Httpd;
@@ -21,7 +22,7 @@ my $MB = 1024 * 1024;
 my $H2 = Httpd::mpm() ne 'prefork';
 my $PLAIN = "Content-Type: text/plain\r\n";
 my $EVENTS = "Content-Type: text/event-stream\r\n";
-my $DATA = pack 'N*', 0 .. 5 * $MB - 1;
+my $DATA = Bytes::numbered(20 * $MB);
 
 my %head = (
     plain => $PLAIN,

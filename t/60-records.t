@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use FcgiApp;
 use Httpd;
@@ -86,7 +87,7 @@ sub among {
 
 # Three MB in which every place is known.
 sub large_body {
-    return join '', map { pack 'N', $_ } 1 .. 750_000;
+    return Bytes::numbered(3_000_000, 1);
 }
 
 # What is no FastCGI: URL => what is sent after the request was read.

@@ -9,6 +9,7 @@ use warnings;
 use Digest::MD5 qw(md5_hex);
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use FcgiApp;
 use Httpd;
@@ -37,8 +38,7 @@ EOC
 # Bytes in which every place is known.
 sub make_body {
     my ($length) = @_;
-    return substr pack('N*', map { $_ * 2_654_435_761 % 2**32 }
-                       0 .. $length / 4), 0, $length;
+    return Bytes::mixed($length);
 }
 
 # What the application answers, as records of one byte; the same piece again

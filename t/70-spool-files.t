@@ -7,6 +7,7 @@ use Digest::MD5 qw(md5_hex);
 use Fcntl qw(O_RDONLY);
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use FcgiApp;
 use Httpd;
@@ -19,7 +20,7 @@ my $MB = 1024 * 1024;
 my $H2 = Httpd::mpm() ne 'prefork';
 my $CLOSE_ON_EXEC = 02000000;   # as Linux shows it in fdinfo
 my $HEAD = "Content-Type: text/plain\r\n\r\n";
-my $PAGE = pack 'N*', 0 .. 5 * $MB;
+my $PAGE = Bytes::numbered(20 * $MB + 4);
 
 # /page answers with the page, after a pause in it; /hold when it may.
 my $app = FcgiApp->start(sub {

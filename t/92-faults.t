@@ -12,6 +12,7 @@ use Digest::MD5 qw(md5_hex);
 use Errno;
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Bytes;
 use Client;
 use FcgiApp;
 use Httpd;
@@ -25,8 +26,8 @@ delete $ENV{PARK};              # the kinds say it
 
 my $PATIENCE = 10;              # seconds for anything to happen
 my $HEAD = "Content-Type: text/plain\r\n\r\n";
-my $LARGE = pack 'N*', 0 .. 400_000;
-my $BODY = pack 'N*', 1 .. 75_000;
+my $LARGE = Bytes::numbered(1_600_004);
+my $BODY = Bytes::numbered(300_000, 1);
 my ($ONLY_KIND, $ONLY_CALL) = split m{/}, $ENV{FAULTS_ONLY} // '';
 
 # ---- the shim ----
