@@ -80,12 +80,6 @@ ExtFilterDefine make mode=input cmd="/bin/echo made"
 </Location>
 EOC
 
-# $length bytes, all values among them and no two places alike.
-sub make_body {
-    my ($length) = @_;
-    return Bytes::mixed($length);
-}
-
 sub chunked {
     my ($body, $size) = @_;
     return join('', map { sprintf "%x\r\n%s\r\n", length, $_ }
@@ -115,7 +109,7 @@ sub check_body {
 }
 
 for my $size (0, 1, 65535, 65536, 5 * 1024 * 1024) {
-    my $body = make_body($size);
+    my $body = Bytes::mixed($size);
     subtest "$size bytes" => sub {
         for my $path ('/', '/stream') {
             my $answer = Client->request($httpd->port,
@@ -166,7 +160,7 @@ subtest 'chunks that come later' => sub {
 };
 
 subtest 'bytes that come one by one' => sub {
-    my $body = make_body(300);
+    my $body = Bytes::mixed(300);
     for my $path ('/', '/stream') {
         my $conn = Client->connect($httpd->port);
         $conn->{socket}->setsockopt(IPPROTO_TCP, TCP_NODELAY, 1);
@@ -187,7 +181,7 @@ subtest 'no body' => sub {
 };
 
 subtest 'a filter that changes the body' => sub {
-    my $body = unpack 'H*', make_body(20_000);
+    my $body = unpack 'H*', Bytes::mixed(20_000);
     my $packed = Compress::Zlib::memGzip($body);
     for my $later (0, 1) {
         my $conn = Client->connect($httpd->port);
@@ -394,7 +388,7 @@ subtest 'HTTP/2' => sub {
     my $dir = Private::temp_dir('body');
     $ask->('GET', '', undef);
     for my $size (0, 1, 65535, 5 * 1024 * 1024) {
-        my $body = make_body($size);
+        my $body = Bytes::mixed($size);
         my $file = Private::spew("$dir/body", $body);
         $ask->('POST', $body, $size, '--data-binary', "\@$file");
         POSIX::mkfifo("$dir/fifo", 0600) or die "mkfifo: $!";

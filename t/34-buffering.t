@@ -115,12 +115,6 @@ sub visible {
     return grep { !/^\.\.?$/ } readdir $handle;
 }
 
-# Bytes in which every place is known.
-sub make_body {
-    my ($length) = @_;
-    return Bytes::numbered($length);
-}
-
 sub chunks {
     my ($bytes, $size) = @_;
     return join '', map { sprintf "%x\r\n%s\r\n", length, $_ }
@@ -179,7 +173,7 @@ subtest 'byte by byte' => sub {
 };
 
 subtest 'a large body' => sub {
-    my $body = make_body(5 * $MB);
+    my $body = Bytes::numbered(5 * $MB);
     my %coding = (
         declared => ['Content-Length: ' . length $body, sub { $_[0] }, ''],
         chunked => [$CHUNKED, sub { chunks($_[0], 50_000) }, "0\r\n\r\n"],
@@ -204,7 +198,7 @@ subtest 'a large body' => sub {
 subtest 'every size round the limits of memory' => sub {
     my $conn = Client->connect($httpd->port);
     for my $size (0, 1, 8191 .. 8193, 65_534 .. 65_537, 131_069 .. 131_073) {
-        my $body = make_body($size);
+        my $body = Bytes::numbered($size);
         for my $how ("Content-Length: $size", $CHUNKED) {
             my $bytes = $how eq $CHUNKED
                 ? chunks($body, 10_000) . "0\r\n\r\n" : $body;
@@ -218,7 +212,7 @@ subtest 'every size round the limits of memory' => sub {
 
 subtest 'a body that fits into memory needs no file' => sub {
     my $conn = post('/app/memory', 'Content-Length: 900000');
-    $conn->send(make_body(899_999));
+    $conn->send(Bytes::numbered(899_999));
     is($conn->read_until(qr/./, 0.2), undef, 'the end is missing');
     is_deeply([held_files($spool)], [], 'no file');
     $conn->send('x');
@@ -228,7 +222,7 @@ subtest 'a body that fits into memory needs no file' => sub {
 
 subtest '300 000 chunked bytes to PHP-FPM' => sub {
     plan skip_all => 'no php-fpm here' if !$php;
-    my $body = make_body(300_000);
+    my $body = Bytes::numbered(300_000);
     for my $size (300_000, 8000, 7) {
         my ($answer) = ask('/body.php', [$CHUNKED],
                            chunks($body, $size) . "0\r\n\r\n");
@@ -263,7 +257,7 @@ subtest 'a body that mod_deflate inflates' => sub {
 subtest 'an HTTP/2 body without a length' => sub {
     plan skip_all => 'no HTTP/2 on prefork' if !$H2;
     for my $size (1, 10, 300_000, 5 * $MB) {
-        my $body = make_body($size);
+        my $body = Bytes::numbered($size);
         my $file = Private::spew($httpd->root . '/tmp/body', $body);
         my $answer = Client::curl(
             '--http2-prior-knowledge', '-X', 'POST', '-T', $file,
@@ -289,7 +283,7 @@ subtest 'Expect: 100-continue' => sub {
     }
 };
 
-my $body = make_body(100_001);
+my $body = Bytes::numbered(100_001);
 for my $where (qw(max limit)) {
     subtest "one byte too many: $where" => sub {
         my $less = substr $body, 0, -1;
@@ -345,7 +339,7 @@ subtest 'over HTTP/2' => sub {
 subtest 'a client that goes away in mid-body' => sub {
     my $connections = $app->connections;
     for my $header ('Content-Length: 1000000', $CHUNKED) {
-        my $bytes = make_body(500_000);
+        my $bytes = Bytes::numbered(500_000);
         my $conn = post('/app/gone', $header);
         $conn->send($header eq $CHUNKED ? chunks($bytes, 9999) : $bytes);
         ok(wait_held($spool, 300_000), "$header: half is here");
@@ -397,7 +391,7 @@ subtest 'no space' => sub {
     ok($mounted, 'a tmpfs of 1 MB is mounted, which needs root')
         or return diag $words;
     my $connections = $app->connections;
-    my $large = make_body(3 * $MB);
+    my $large = Bytes::numbered(3 * $MB);
     for my $header ('Content-Length: ' . length $large, $CHUNKED) {
         my $bytes = $header eq $CHUNKED
             ? chunks($large, 60_000) . "0\r\n\r\n" : $large;
@@ -413,14 +407,14 @@ subtest 'no space' => sub {
     ok(Private::wait_until(5, sub { !held_files($tiny) }),
        'no file is left');
     my ($answer, $seen) = ask('/app/tiny', ['Content-Length: 500000'],
-                              make_body(500_000));
+                              Bytes::numbered(500_000));
     is($answer->status, 200, 'a smaller one fits');
-    check_seen($seen, make_body(500_000), 'it');
+    check_seen($seen, Bytes::numbered(500_000), 'it');
 };
 
 subtest 'a crash leaves nothing' => sub {
     my $conn = post('/app', 'Content-Length: 1000000');
-    $conn->send(make_body(999_999));
+    $conn->send(Bytes::numbered(999_999));
     ok(wait_held($spool, 900_000), 'a body is in a file');
     my ($fd) = held_files($spool);
     my ($pid) = $fd =~ m{^/proc/(\d+)/};

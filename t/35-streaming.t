@@ -127,11 +127,6 @@ sub held_files {
         map { readlink // () } map { glob "/proc/$_/fd/*" } $httpd->pids;
 }
 
-sub make_body {
-    my ($length) = @_;
-    return Bytes::numbered($length);
-}
-
 sub chunk { return sprintf "%x\r\n%s\r\n", length $_[0], $_[0] }
 
 my $id = 0;         # of the last request
@@ -241,7 +236,7 @@ subtest 'both ways' => sub {
 };
 
 subtest 'a body is not held, however little may be' => sub {
-    my $body = make_body(5 * $MB);
+    my $body = Bytes::numbered(5 * $MB);
     for my $url ('/streamed/pieces', '/streamed/little/pieces') {
         for my $name (sort keys %coding) {
             my ($header, $encode, $end) = @{ $coding{$name} };
@@ -274,7 +269,7 @@ sub fill {
 }
 
 subtest 'an application that does not read makes the client wait' => sub {
-    my $body = make_body(32 * $MB);
+    my $body = Bytes::numbered(32 * $MB);
     my $conn = post('/streamed/deaf', 'Content-Length: ' . length $body);
     my $sent = fill($conn, $body);
     cmp_ok($sent, '<', length $body, 'the client cannot send on');
@@ -285,7 +280,7 @@ subtest 'an application that does not read makes the client wait' => sub {
 };
 
 subtest 'LimitRequestBody' => sub {
-    my $body = make_body(200_000);
+    my $body = Bytes::numbered(200_000);
     my $conn = post('/streamed/limit/pieces', 'Content-Length: 200000');
     my $answer = $conn->read_response(method => 'POST');
     is($answer->status, 413, 'declared: 413');
@@ -336,7 +331,7 @@ subtest 'HTTP/2' => sub {
 
 subtest 'PHP-FPM' => sub {
     plan skip_all => 'no php-fpm here' if !$php;
-    my $body = make_body(300_000);
+    my $body = Bytes::numbered(300_000);
     my $conn = post('/body.php', 'Content-Length: 300000');
     $conn->send($body);
     is($conn->read_response->body, '300000 ' . md5_hex($body) . ' 300000',

@@ -131,9 +131,10 @@ subtest 'many fields cost no memory' => sub {
                      return $1 };
     ok(Client->get($httpd->port, '/app/one')->complete, 'warm');
     my $before = $peak->();
-    my $conn = Client->connect($httpd->port);
-    $conn->send("GET /app/fields HTTP/1.1\r\nHost: x\r\n\r\n");
-    is($conn->read_response(timeout => 60)->status, 200, 'the final answer');
+    my $answer = Client->request(
+        $httpd->port, "GET /app/fields HTTP/1.1\r\nHost: x\r\n\r\n",
+        timeout => 60);
+    is($answer->status, 200, 'the final answer');
     my $grown = $peak->() - $before;
     ok($grown < 20_000, 'a few MB') or diag "$grown KB";
 } if -r "/proc/$$/status";

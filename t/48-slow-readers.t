@@ -295,9 +295,9 @@ EOC
         }
         POSIX::_exit(0);
     }
-    my $conn = Client->connect($httpd->port);
-    $conn->send("GET /small HTTP/1.1\r\nHost: x\r\n\r\n");
-    my $other = $conn->read_response(timeout => 60);
+    my $other = Client->request(
+        $httpd->port, "GET /small HTTP/1.1\r\nHost: x\r\n\r\n",
+        timeout => 60);
     my $read = 0;
     $read += $_ for split /\n/, Private::slurp($count);
     is($other->status, 200, 'another request is answered');

@@ -35,15 +35,9 @@ ServerLimit 1
 MaxRequestWorkers 1
 EOC
 
-# Bytes in which every place is known.
-sub make_body {
-    my ($length) = @_;
-    return Bytes::mixed($length);
-}
-
 # What the application answers, as records of one byte; the same piece again
 # and again, so that millions of records are soon made.
-my $PIECE = make_body(20_000);
+my $PIECE = Bytes::mixed(20_000);
 
 # /large?COUNT sends that many times the piece, in one go; /trickle each record
 # with a write of its own. All others tell of the body; /stream/late reads it
@@ -195,7 +189,7 @@ sub close_tls {
     return $answer =~ s/^.*?\r\n\r\n//sr;
 }
 
-my $BODY = make_body(10_000);
+my $BODY = Bytes::mixed(10_000);
 my $DECLARED = 'Content-Length: ' . length $BODY;
 
 for my $path ('/', '/stream') {
@@ -224,7 +218,7 @@ for my $path ('/', '/stream') {
     };
 
     subtest "$path: a byte in each chunk" => sub {
-        my $body = make_body(100_000);
+        my $body = Bytes::mixed(100_000);
         my $answer;
         ok_growth(0, sub {
             my $conn = Client->connect($port);
@@ -241,7 +235,7 @@ for my $path ('/', '/stream') {
 
 # It cannot take what comes, so all of it waits.
 subtest 'a byte in each segment, for an application that is late' => sub {
-    my $body = make_body(8000);
+    my $body = Bytes::mixed(8000);
     my $answer;
     ok_growth(0, sub {
         my $conn = Client->connect($port);
@@ -286,7 +280,7 @@ sub h2_post {
 }
 
 sub warm_up {
-    my $body = make_body(200_000);
+    my $body = Bytes::mixed(200_000);
     my $head = post('/', 'Content-Length: ' . length $body);
     for (1 .. 3) {
         Client->request($port, $head . $body);
@@ -302,7 +296,7 @@ sub warm_up {
 subtest 'HTTP/2: a byte in each frame' => sub {
     plan skip_all => 'no HTTP/2 on prefork' if !$H2;
     my $answer;
-    my $body = make_body(5000);
+    my $body = Bytes::mixed(5000);
     ok_growth($H2_OWN, sub { $answer = h2_post($body) });
     my $records = check_echo($answer, $body);
     cmp_ok($records, '<', 5, 'records of STDIN');

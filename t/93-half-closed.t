@@ -30,7 +30,7 @@ sub serve {
     my $name = $request->{params}{REQUEST_URI} =~ s/\?.*//r;
     $c->stdout("${HEAD}first") if $how eq 'piece';
     $c->report(begun => $name);
-    return send_large($c) if $how eq 'large';
+    return $c->reply($HEAD . 'x' x $LARGE) if $how eq 'large';
     return trickle($c, $name) if $how eq 'trickle';
     Private::wait_until(20, sub {
         $c->readable(0.02) || $c->wait_release("go $name", 0);
@@ -39,14 +39,6 @@ sub serve {
         return $c->report(ended => { at => time, path => $name });
     }
     return $c->reply($how eq 'piece' ? ' last' : "${HEAD}whole");
-}
-
-# In pieces, as it takes a slow machine a second to make it.
-sub send_large {
-    my ($c) = @_;
-    $c->stdout($HEAD);
-    $c->stdout('x' x 100_000) for 1 .. $LARGE / 100_000;
-    return $c->end;
 }
 
 sub trickle {
