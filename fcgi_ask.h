@@ -85,6 +85,10 @@ fcgi_outcome fcgi_ask_step(fcgi_ask *ask);
 /* Tells what became ready: FCGI_WANTS_ flags. Then step. */
 void fcgi_ask_ready(fcgi_ask *ask, int ready);
 
+/* True if the next step waits for the application itself, in reading, for
+ * FCGI_SOCKET_PATIENCE at the most, and sees nothing else meanwhile. */
+int fcgi_ask_wait_in_read(fcgi_ask *ask);
+
 /* The application's socket of which wait.wants something, or NULL. */
 apr_socket_t *fcgi_ask_socket(const fcgi_ask *ask);
 

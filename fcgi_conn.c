@@ -1,17 +1,14 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_conn.c - watching and ending connections; the contract is in fcgi_conn.h.
- * How one is made is fcgi_connect.c's. Everything goes through APR but the
- * look at a waiting byte.
+ * fcgi_conn.c - the states of a connection; the contract is in fcgi_conn.h. How
+ * one is made is fcgi_connect.c's.
  */
 #include "fcgi_conn.h"
 
 #include <assert.h>
 
-#include <sys/socket.h>
-
-#include <apr_portable.h>
+#include "fcgi_socket.h"
 
 fcgi_conn *fcgi_conn_create(apr_pool_t *pool, fcgi_line *line, int keepable)
 {
@@ -70,24 +67,12 @@ apr_status_t fcgi_conn_open(fcgi_conn *conn, const fcgi_address *address,
     return rv;
 }
 
-/* Looks whether there is a byte without taking it, for which APR has no way:
- * its apr_socket_atreadeof() does not tell a byte from silence. */
-fcgi_conn_sound fcgi_conn_listen(fcgi_conn *conn)
+void fcgi_conn_be_patient(fcgi_conn *conn, int patient)
 {
-    apr_os_sock_t fd;
-    ssize_t len;
-    char byte;
-
-    if (apr_os_sock_get(&fd, conn->socket) != APR_SUCCESS) {
-        return FCGI_CONN_ENDED;
+    if (patient != conn->is_patient
+        && fcgi_socket_set_patient(conn->socket, patient) == APR_SUCCESS) {
+        conn->is_patient = patient;
     }
-    len = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (len > 0) {
-        return FCGI_CONN_STRAY;
-    }
-    return len < 0 && APR_STATUS_IS_EAGAIN(apr_get_netos_error())
-               ? FCGI_CONN_QUIET
-               : FCGI_CONN_ENDED;
 }
 
 void fcgi_conn_close(fcgi_conn *conn, fcgi_conn_state from)

@@ -38,8 +38,8 @@ typedef struct fcgi_conn {
     fcgi_conn_state state;
     apr_pool_t *pool;     /* what the connection lives in */
     int owns_pool;        /* it may outlive the request */
-    apr_socket_t *socket; /* non-blocking; new: of the attempt that is under
-                           * way, or NULL */
+    apr_socket_t *socket; /* new: of the attempt that is under way, or NULL */
+    int is_patient; /* its reading can wait; else the socket is non-blocking */
     fcgi_instant wake_at; /* see fcgi_conn_open() */
     fcgi_connecting connecting; /* that attempt */
     fcgi_line *line;            /* whose permit it takes */
@@ -60,13 +60,6 @@ typedef struct fcgi_conn {
     fcgi_instant watch_from; /* when it is worth being in it */
     fcgi_instant expires;
 } fcgi_conn;
-
-/* What an idle connection's socket says. */
-typedef enum {
-    FCGI_CONN_QUIET, /* nothing, as it should */
-    FCGI_CONN_ENDED, /* the application closed it */
-    FCGI_CONN_STRAY  /* bytes that belong to no request */
-} fcgi_conn_sound;
 
 /* A new connection. With keepable it lives in a pool of its own and may
  * outlive pool; NULL if there is no memory for that. */
@@ -92,8 +85,8 @@ apr_status_t fcgi_conn_open(fcgi_conn *conn, const fcgi_address *address,
 /* Moves a connection; it must be in the state from. */
 void fcgi_conn_move(fcgi_conn *conn, fcgi_conn_state from, fcgi_conn_state to);
 
-/* Listens whether an idle connection is quiet; waits for nothing. */
-fcgi_conn_sound fcgi_conn_listen(fcgi_conn *conn);
+/* Sees to it that is_patient is so; false on both sides if that cannot be. */
+void fcgi_conn_be_patient(fcgi_conn *conn, int patient);
 
 /* Ends a connection that is in state from, with what is under way if it is
  * new, and frees it. */

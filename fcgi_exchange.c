@@ -18,6 +18,7 @@
 #include <http_protocol.h>
 
 #include "fcgi_log.h"
+#include "fcgi_socket.h"
 #include "fcgi_trace.h"
 
 APLOG_USE_MODULE(fastcgi_handler);
@@ -398,7 +399,8 @@ static void take_foreign(fcgi_exchange *ex)
                      reader->foreign_id, ex->conn->request_id));
 }
 
-/* Takes len bytes of records at data, which lie in ex->bytes. */
+/* Takes len bytes of records at data; contents that are not to be copied lie in
+ * ex->bytes. */
 static void take_records(fcgi_exchange *ex, const char *data, apr_size_t len)
 {
     apr_size_t used;
@@ -495,22 +497,14 @@ static void take_close(fcgi_exchange *ex, apr_status_t rv)
     end_answer(ex);
 }
 
-static void read_application(fcgi_exchange *ex)
+/* What was read, or why nothing was. size is how much there was room for. */
+static void take_read(fcgi_exchange *ex, const char *data, apr_size_t len,
+                      apr_size_t size, apr_status_t rv)
 {
-    apr_size_t size = ex->readable ? fcgi_outflow_room(ex->outflow) : 0;
-    apr_size_t len = size;
-    apr_status_t rv;
-    char *data;
-
-    if (!size) {
-        return;
-    }
-    data = get_buffer(ex);
-    rv = apr_socket_recv(ex->conn->socket, data, &len);
     if (APR_STATUS_IS_EAGAIN(rv)) {
         ex->readable = 0;
     }
-    else if (rv != APR_SUCCESS || !len) {
+    else if (rv != APR_SUCCESS) {
         take_close(ex, rv);
     }
     else {
@@ -525,6 +519,31 @@ static void read_application(fcgi_exchange *ex)
             fcgi_response_pass(ex->response);
             note_given(ex);
         }
+    }
+}
+
+/* Waits in reading. What comes is no more than is copied anyway: threads that
+ * wait need no buffers for that. */
+static void wait_and_read(fcgi_exchange *ex)
+{
+    char data[FCGI_OUTFLOW_COPY_BELOW - 1];
+    apr_size_t len = sizeof(data);
+    apr_status_t rv = fcgi_socket_recv(ex->conn->socket, data, &len, 1);
+
+    take_read(ex, data, len, sizeof(data), rv);
+}
+
+static void read_application(fcgi_exchange *ex)
+{
+    apr_size_t size = ex->readable ? fcgi_outflow_room(ex->outflow) : 0;
+    apr_size_t len = size;
+    apr_status_t rv;
+    char *data;
+
+    if (size) {
+        data = get_buffer(ex);
+        rv = fcgi_socket_recv(ex->conn->socket, data, &len, 0);
+        take_read(ex, data, len, size, rv);
     }
 }
 
@@ -621,8 +640,13 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn, char *params,
                   conn->keep_asked ? FCGI_KEEP_CONN : 0);
     fcgi_trace_content(ex->r, FCGI_TRACE_TO, FCGI_PARAMS, params, len);
     fcgi_reader_init(&ex->reader, conn->request_id);
+    if (conn->reused) { /* else making it so costs as much as it saves */
+        fcgi_conn_be_patient(conn, ex->inflow->is_done
+                                       && !fcgi_inflow_left(ex->inflow));
+    }
     /* over TCP it is the application that pays for it */
-    ex->writer.sends_files = ex->backend->address->path != NULL;
+    ex->writer.sends_files =
+        ex->backend->address->path != NULL && !conn->is_patient;
     fcgi_writer_begin(&ex->writer, conn->request_id,
                       conn->keep_asked ? FCGI_KEEP_CONN : 0, params, len);
     ex->begun_at = conn->used_at;
@@ -709,14 +733,15 @@ apr_off_t fcgi_exchange_sent(const fcgi_exchange *ex)
 static void abandon(fcgi_exchange *ex)
 {
     uint8_t header[FCGI_HEADER_LEN];
-    apr_size_t len = sizeof(header);
+    struct iovec piece = { header, sizeof(header) };
+    apr_size_t sent;
 
     if (ex->result.outcome != FCGI_OUTCOME_BROKEN && !ex->write_failed
         && fcgi_writer_is_empty(&ex->writer)) {
         fcgi_put_header(header, FCGI_ABORT_REQUEST, ex->conn->request_id, 0,
                         0);
         fcgi_trace_content(ex->r, FCGI_TRACE_TO, FCGI_ABORT_REQUEST, "", 0);
-        apr_socket_send(ex->conn->socket, (const char *)header, &len);
+        fcgi_socket_send(ex->conn->socket, &piece, 1, &sent);
     }
     fcgi_backend_release(ex->backend, ex->conn, 0);
     ex->conn = NULL;
@@ -742,7 +767,13 @@ void fcgi_exchange_end(fcgi_exchange *ex, fcgi_outcome outcome,
 /* With the application: reads and writes what goes. */
 static void converse(fcgi_exchange *ex)
 {
-    read_application(ex);
+    if (ex->waits_in_read) {
+        ex->waits_in_read = 0;
+        wait_and_read(ex);
+    }
+    else {
+        read_application(ex);
+    }
     if (is_pending(ex) && !ex->is_over) {
         take_body(ex);
     }
@@ -811,6 +842,14 @@ void fcgi_exchange_rest(fcgi_exchange *ex)
     fcgi_inflow_rest(ex->inflow);
     fcgi_spool_shrink(ex->outflow->held);
     drop_buffer(ex);
+}
+
+int fcgi_exchange_wait_in_read(fcgi_exchange *ex)
+{
+    ex->waits_in_read =
+        ex->conn && ex->conn->is_patient && only_waits(ex)
+        && fcgi_outflow_room(ex->outflow) >= FCGI_OUTFLOW_COPY_BELOW;
+    return ex->waits_in_read;
 }
 
 void fcgi_exchange_ready(fcgi_exchange *ex, int ready)

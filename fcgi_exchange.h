@@ -66,6 +66,7 @@ typedef struct fcgi_exchange {
     /* readiness: 0 after an attempt that would have waited */
     int readable;
     int writable;
+    int waits_in_read; /* the next round */
 
     /* progress */
     int moved;             /* in this round */
@@ -137,6 +138,10 @@ int fcgi_exchange_must_be_sent(const fcgi_exchange *ex);
 
 /* Bytes written to the application, on all connections. */
 apr_off_t fcgi_exchange_sent(const fcgi_exchange *ex);
+
+/* True if the next round, which has nothing to do but to read, will wait in that
+ * for FCGI_SOCKET_PATIENCE; said again for each. */
+int fcgi_exchange_wait_in_read(fcgi_exchange *ex);
 
 /* Tells what became ready: FCGI_WANTS_ flags. Then another round. */
 void fcgi_exchange_ready(fcgi_exchange *ex, int ready);

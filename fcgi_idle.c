@@ -14,6 +14,7 @@
 #include <apr_thread_mutex.h>
 
 #include "fcgi_clock.h"
+#include "fcgi_socket.h"
 #include "fcgi_thread.h"
 
 /* A connection that is used again sooner is never in the pollset: under load
@@ -72,12 +73,12 @@ static void close_all(fcgi_conn_ring *ended)
 
 int fcgi_idle_is_quiet(fcgi_conn *conn)
 {
-    fcgi_conn_sound sound = fcgi_conn_listen(conn);
+    fcgi_socket_sound sound = fcgi_socket_listen(conn->socket);
 
-    if (sound == FCGI_CONN_STRAY) {
+    if (sound == FCGI_SOCKET_SAYS) {
         idle.hooks->report_stray(conn->line->account->name);
     }
-    return sound == FCGI_CONN_QUIET;
+    return sound == FCGI_SOCKET_QUIET;
 }
 
 /* Connections of which the pollset says something; it may name some that have

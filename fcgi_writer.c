@@ -11,6 +11,7 @@
 #include <apr_file_io.h>
 
 #include "fcgi_record.h"
+#include "fcgi_socket.h"
 
 /* Pieces of one gathered write. */
 #define MAX_PIECES 32
@@ -256,7 +257,7 @@ static apr_status_t send_piece(fcgi_writer *writer, apr_socket_t *socket,
 {
     struct iovec piece = { (void *)writer->piece, writer->piece_len };
     apr_size_t sent = 0;
-    apr_status_t rv = apr_socket_sendv(socket, &piece, 1, &sent);
+    apr_status_t rv = fcgi_socket_send(socket, &piece, 1, &sent);
 
     *full = sent < writer->piece_len;
     writer->piece += sent;
@@ -290,7 +291,7 @@ static apr_status_t send_memory(fcgi_writer *writer, apr_socket_t *socket,
         wanted += len;
         bucket = APR_BUCKET_NEXT(bucket);
     }
-    rv = apr_socket_sendv(socket, pieces, count, &sent);
+    rv = fcgi_socket_send(socket, pieces, count, &sent);
     consume(writer, sent);
     *full = sent < wanted;
     return rv;

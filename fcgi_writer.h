@@ -25,7 +25,8 @@ typedef struct fcgi_writer {
     apr_off_t sent;         /* bytes written */
     int ended;              /* the record that ends STDIN is among these */
     int sends_files;        /* what is in a file that allows it goes to the
-                             * socket from there, without being read */
+                             * socket, non-blocking then, from there, without
+                             * being read */
 } fcgi_writer;
 
 /* Prepares a writer that lives in pool. */
@@ -60,7 +61,7 @@ void fcgi_writer_end(fcgi_writer *writer);
 int fcgi_writer_is_empty(const fcgi_writer *writer);
 
 /*
- * Writes to a non-blocking socket what is in memory, gathered, and what is in
+ * Writes what is in memory, gathered, and, to a non-blocking socket, what is in
  * files, until the socket is full. APR_SUCCESS: something was written, and
  * *full says whether the socket took less than it was offered. Else
  * APR_EAGAIN, or why the socket takes nothing any more.

@@ -54,14 +54,14 @@ my %MAY_INCLUDE = (
     fcgi_env            => [qw(fcgi_body fcgi_config fcgi_origin fcgi_param
                                fcgi_path fcgi_record)],
     fcgi_param          => [qw(fcgi_log)],
-    fcgi_driver         => [qw(fcgi_clock fcgi_ask)],
+    fcgi_driver         => [qw(fcgi_clock fcgi_ask fcgi_socket)],
     fcgi_parked         => [qw(fcgi_park fcgi_wait fcgi_log)],
     fcgi_park           => [qw(fcgi_clock fcgi_wait)],
     fcgi_ask            => [qw(fcgi_acquire fcgi_client fcgi_exchange
                                fcgi_inflow fcgi_terms fcgi_wait fcgi_log)],
     fcgi_exchange       => [qw(fcgi_clock fcgi_backend fcgi_client fcgi_inflow
-                               fcgi_response fcgi_record fcgi_writer
-                               fcgi_trace fcgi_outcome fcgi_outflow
+                               fcgi_response fcgi_record fcgi_socket
+                               fcgi_writer fcgi_trace fcgi_outcome fcgi_outflow
                                fcgi_terms fcgi_wait fcgi_log)],
     fcgi_acquire        => [qw(fcgi_backend fcgi_backlog fcgi_idle
                                fcgi_wait)],
@@ -69,7 +69,7 @@ my %MAY_INCLUDE = (
     fcgi_inflow         => [qw(fcgi_body fcgi_outcome fcgi_spool
                                fcgi_terms)],
     fcgi_trace          => [qw(fcgi_record fcgi_log)],
-    fcgi_writer         => [qw(fcgi_record)],
+    fcgi_writer         => [qw(fcgi_record fcgi_socket)],
     fcgi_response       => [qw(fcgi_config fcgi_outcome fcgi_outflow
                                fcgi_outlet fcgi_head
                                fcgi_replace fcgi_stderr fcgi_log)],
@@ -84,9 +84,10 @@ my %MAY_INCLUDE = (
                                fcgi_conn fcgi_line fcgi_idle fcgi_outcome)],
     fcgi_backlog        => [qw(fcgi_bell)],
     fcgi_notice         => [qw(fcgi_clock fcgi_idle fcgi_line fcgi_thread)],
-    fcgi_idle           => [qw(fcgi_clock fcgi_conn fcgi_thread)],
+    fcgi_idle           => [qw(fcgi_clock fcgi_conn fcgi_socket fcgi_thread)],
     fcgi_conn           => [qw(fcgi_clock fcgi_address fcgi_connect fcgi_line
-                               fcgi_outcome)],
+                               fcgi_outcome fcgi_socket)],
+    fcgi_socket         => [],
     fcgi_connect        => [qw(fcgi_clock fcgi_address fcgi_outcome fcgi_path)],
     fcgi_line           => [qw(fcgi_bell fcgi_stats)],
     fcgi_address        => [qw(fcgi_clock)],

@@ -254,12 +254,11 @@ my $PRELOAD = <<'EOC';
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 typedef int resolver(const char *, const char *, const struct addrinfo *,
                      struct addrinfo **);
-typedef ssize_t writer(int, const struct iovec *, int);
+typedef ssize_t sender(int, const struct msghdr *, int);
 
 static void note(const char *name, const char *text)
 {
@@ -305,9 +304,9 @@ int getaddrinfo(const char *node, const char *service,
     return *result ? 0 : EAI_AGAIN;
 }
 
-ssize_t writev(int fd, const struct iovec *vec, int count)
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
-    writer *next = (writer *)dlsym(RTLD_NEXT, "writev");
+    sender *next = (sender *)dlsym(RTLD_NEXT, "sendmsg");
     struct sockaddr_in peer;
     socklen_t len = sizeof(peer), size = sizeof(int);
     int nodelay = -1, keepalive = -1;
@@ -323,7 +322,7 @@ ssize_t writev(int fd, const struct iovec *vec, int count)
                  !!keepalive);
         note("sockets", text);
     }
-    return next(fd, vec, count);
+    return next(fd, message, flags);
 }
 EOC
 

@@ -4,7 +4,7 @@
 # notes which calls the module makes, and from where; then again for each of
 # these and each way in which it can fail: the first time it is made in the
 # course of that, and the last. FAULTS_ALL=1 takes all times in between, too.
-# FAULTS_ONLY=post/writev names a kind, and a call.
+# FAULTS_ONLY=post/sendmsg names a kind, and a call.
 
 use strict;
 use warnings;
@@ -38,7 +38,8 @@ my ($ONLY_KIND, $ONLY_CALL) = split m{/}, $ENV{FAULTS_ONLY} // '';
 # been rung, and the memory of APR's pools.
 my %PASSING = map { $_ => 1 } qw(EINTR EAGAIN SHORT);
 my @OPEN = qw(EINTR EMFILE EMFILE+ ENOSPC ENOSPC+ ENOENT);
-my %MOVES = map { $_ => 1 } qw(read recv recvfrom write writev sendto);
+my %MOVES = map { $_ => 1 } qw(read recv recvfrom write writev sendto
+                                sendmsg);
 my @FAULTS_OF = (               # those, of what struct control calls kind
     [],
     [qw(EINTR EIO ENOSPC ENOSPC+ SHORT)],
@@ -399,7 +400,7 @@ sub wait_for_peace {
 # can be sent on another, whatever its method.
 sub is_unseen {
     my ($function, $nth, $fault) = @_;
-    return $function eq 'writev' && $nth == 1 && $fault eq 'ECONNRESET';
+    return $function eq 'sendmsg' && $nth == 1 && $fault eq 'ECONNRESET';
 }
 
 # What is wrong with a kind of request under a fault.

@@ -63,6 +63,7 @@ enum kind {
     X(write)                                                                  \
     X(writev)                                                                 \
     X(sendto)                                                                 \
+    X(sendmsg)                                                                \
     X(sendfile)                                                               \
     X(socket)                                                                 \
     X(connect)                                                                \
@@ -339,6 +340,16 @@ MOVE(sendto,
      (fd, data, len, flags, to, to_len))
 MOVE(sendfile, (int fd, int from, off_t *offset, size_t len),
      (fd, from, offset, len))
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    FAILS(sendmsg, fd)
+    if (end == SHORT) { /* half of the first */
+        return REAL(send)(fd, message->msg_iov[0].iov_base,
+                          half(message->msg_iov[0].iov_len), flags);
+    }
+    return REAL(sendmsg)(fd, message, flags);
+}
 
 ssize_t writev(int fd, const struct iovec *pieces, int count)
 {

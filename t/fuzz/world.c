@@ -18,6 +18,7 @@
 #include <apr_portable.h>
 
 #include "fcgi_idle.h"
+#include "fcgi_socket.h"
 #include "fcgi_record.h"
 
 /* Steps in which nothing may have happened before time passes. */
@@ -412,15 +413,33 @@ static app_socket *use(apr_socket_t *socket)
     return one;
 }
 
-apr_status_t __wrap_apr_socket_recv(apr_socket_t *socket, char *buf,
-                                    apr_size_t *len);
-apr_status_t __wrap_apr_socket_recv(apr_socket_t *socket, char *buf,
-                                    apr_size_t *len)
+fcgi_socket_sound fcgi_socket_listen(apr_socket_t *socket)
+{
+    const app_socket *one = application_of(socket);
+
+    return one->said_read < one->said_len ? FCGI_SOCKET_SAYS
+           : one->is_closed               ? FCGI_SOCKET_ENDED
+                                          : FCGI_SOCKET_QUIET;
+}
+
+apr_status_t fcgi_socket_set_patient(apr_socket_t *socket, int patient)
+{
+    application_of(socket)->is_patient = patient;
+    return APR_SUCCESS;
+}
+
+apr_status_t fcgi_socket_recv(apr_socket_t *socket, char *data,
+                              apr_size_t *len, int wait)
 {
     app_socket *one = use(socket);
-    size_t there = one->said_len - one->said_read;
-    size_t wanted = *len;
+    size_t wanted = *len, there;
 
+    if (wait) {
+        REQUIRE(one->is_patient);
+        world_wait(FCGI_WANTS_READ, socket, world.now + FCGI_SOCKET_PATIENCE);
+        use(socket);
+    }
+    there = one->said_len - one->said_read;
     *len = 0;
     if (one->is_reset) {
         one->end_was_seen = 1;
@@ -432,7 +451,7 @@ apr_status_t __wrap_apr_socket_recv(apr_socket_t *socket, char *buf,
     }
     there = there < wanted ? there : wanted;
     there = there < world.read_max ? there : world.read_max;
-    memcpy(buf, one->said + one->said_read, there);
+    memcpy(data, one->said + one->said_read, there);
     one->said_read += there;
     world.waits = 0;
     *len = there;
@@ -465,20 +484,8 @@ static apr_status_t hear(app_socket *one, const char *buf, apr_size_t *len)
     return APR_SUCCESS;
 }
 
-apr_status_t __wrap_apr_socket_send(apr_socket_t *socket, const char *buf,
-                                    apr_size_t *len);
-apr_status_t __wrap_apr_socket_send(apr_socket_t *socket, const char *buf,
-                                    apr_size_t *len)
-{
-    return hear(use(socket), buf, len);
-}
-
-apr_status_t __wrap_apr_socket_sendv(apr_socket_t *socket,
-                                     const struct iovec *pieces,
-                                     apr_int32_t count, apr_size_t *len);
-apr_status_t __wrap_apr_socket_sendv(apr_socket_t *socket,
-                                     const struct iovec *pieces,
-                                     apr_int32_t count, apr_size_t *len)
+apr_status_t fcgi_socket_send(apr_socket_t *socket, struct iovec *pieces,
+                              int count, apr_size_t *len)
 {
     app_socket *one = use(socket);
     apr_status_t rv = APR_SUCCESS;
@@ -510,6 +517,7 @@ apr_status_t __wrap_apr_socket_sendfile(apr_socket_t *socket, apr_file_t *file,
 
     (void)around;
     (void)flags;
+    REQUIRE(!application_of(socket)->is_patient); /* it would wait there */
     REQUIRE(apr_file_seek(file, APR_SET, start) == APR_SUCCESS);
     REQUIRE(apr_file_read_full(file, bytes, part, NULL) == APR_SUCCESS);
     *len = part;
@@ -526,26 +534,19 @@ apr_status_t __wrap_apr_socket_close(apr_socket_t *socket)
 apr_status_t __wrap_apr_os_sock_get(apr_os_sock_t *fd, apr_socket_t *socket);
 apr_status_t __wrap_apr_os_sock_get(apr_os_sock_t *fd, apr_socket_t *socket)
 {
+    REQUIRE((char *)socket == &client_socket);
     *fd = NO_FD;
-    if ((char *)socket != &client_socket) {
-        *fd += 1 + (int)(application_of(socket) - world.sockets);
-    }
     return APR_SUCCESS;
 }
 
-/* Only to look whether there is something. */
+/* Only to look whether the client has sent something. */
 ssize_t __wrap_recv(int fd, void *buf, size_t len, int flags);
 ssize_t __wrap_recv(int fd, void *buf, size_t len, int flags)
 {
-    const app_socket *one = &world.sockets[fd - NO_FD - 1];
-
-    REQUIRE(len == 1 && flags == (MSG_PEEK | MSG_DONTWAIT));
+    REQUIRE(fd == NO_FD && len == 1 && flags == (MSG_PEEK | MSG_DONTWAIT));
     *(char *)buf = 0;
     errno = EAGAIN;
-    if (fd == NO_FD) {
-        return world.client.has_next_request ? 1 : -1;
-    }
-    return one->said_read < one->said_len ? 1 : one->is_closed ? 0 : -1;
+    return world.client.has_next_request ? 1 : -1;
 }
 
 /* The only option that is ever set: the client's connection ends by a reset. */

@@ -31,7 +31,7 @@ typedef struct app_socket {
     size_t heard_len;
     size_t room; /* bytes that the kernel takes still */
     int is_open; /* on our side */
-    int is_closed, is_reset, end_was_seen;
+    int is_closed, is_reset, end_was_seen, is_patient;
     unsigned int uses; /* by requests */
     int is_used;       /* by the present one, which began there: */
     size_t said_before, heard_before;

@@ -21,6 +21,7 @@
 #include <util_filter.h>
 
 #include "fcgi_idle.h"
+#include "fcgi_socket.h"
 #include "fcgi_line.h"
 #include "fcgi_log.h"
 #include "fcgi_stats.h"
@@ -601,7 +602,7 @@ int fcgi_idle_is_on(void)
 
 int fcgi_idle_is_quiet(fcgi_conn *conn)
 {
-    return fcgi_conn_listen(conn) == FCGI_CONN_QUIET;
+    return fcgi_socket_listen(conn->socket) == FCGI_SOCKET_QUIET;
 }
 
 void fcgi_idle_put(fcgi_conn *conn, fcgi_instant now, fcgi_instant expires)

@@ -96,6 +96,8 @@ LATE(ssize_t, recv, (int fd, void *bytes, size_t len, int flags),
      (fd, bytes, len, flags))
 LATE(ssize_t, send, (int fd, const void *bytes, size_t len, int flags),
      (fd, bytes, len, flags))
+LATE(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags),
+     (fd, message, flags))
 LATE(int, poll, (struct pollfd * fds, nfds_t count, int timeout),
      (fds, count, timeout))
 LATE(int, epoll_wait,

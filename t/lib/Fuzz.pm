@@ -18,8 +18,7 @@ my @ASKING = qw(fcgi_await fcgi_driver fcgi_ask fcgi_acquire fcgi_exchange
 
 # The calls that the world of a conversation answers (t/fuzz/world.c).
 my @WORLD = (qw(open recv setsockopt),
-             map { "apr_$_" } qw(palloc poll os_sock_get socket_recv
-                                 socket_send socket_sendv socket_sendfile
+             map { "apr_$_" } qw(palloc poll os_sock_get socket_sendfile
                                  socket_close socket_atreadeof file_open
                                  file_dup file_mktemp));
 

@@ -2,8 +2,9 @@
 
 /*
  * test_driver.c - a bell that rings while a thread waits is heard by it, and
- * by who goes on if it rings when the thread is about to leave. What is asked
- * is the test's; t/08-driver.t compiles and runs it.
+ * by who goes on if it rings when the thread is about to leave; it waits in
+ * reading only where nothing else may happen. What is asked is the test's;
+ * t/08-driver.t compiles and runs it.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #include <http_core.h>
 
 #include "fcgi_driver.h"
+#include "fcgi_socket.h"
 
 /* What has to happen happens within this time. */
 #define PATIENCE apr_time_from_sec(20)
@@ -25,6 +27,7 @@
 static struct {
     apr_pool_t *pool;
     conn_rec connection;
+    apr_socket_t *client; /* of nobody */
     request_rec r;
     fcgi_ask ask;
     fcgi_bell bell;
@@ -32,6 +35,8 @@ static struct {
     int ends_at;   /* the step that ends it; 0: none does */
     int rings_at;  /* the step behind which it is rung; 0: none */
     int ring_late; /* it is rung behind the last step */
+    int is_patient; /* it can wait in reading, which here takes no time */
+    int reads;      /* how often it was asked whether it can */
     fcgi_instant until;
 } world;
 
@@ -55,6 +60,13 @@ void fcgi_ask_ready(fcgi_ask *ask, int ready)
     (void)ready;
 }
 
+int fcgi_ask_wait_in_read(fcgi_ask *ask)
+{
+    (void)ask;
+    world.reads++;
+    return world.is_patient;
+}
+
 apr_socket_t *fcgi_ask_socket(const fcgi_ask *ask)
 {
     (void)ask;
@@ -76,14 +88,17 @@ fcgi_bell *fcgi_ask_bell(fcgi_ask *ask)
 apr_socket_t *ap_get_conn_socket(conn_rec *c)
 {
     (void)c;
-    return NULL;
+    return world.client;
 }
 
 static int setup(void **state)
 {
     (void)state;
     memset(&world, 0, sizeof(world));
-    if (apr_pool_create(&world.pool, NULL) != APR_SUCCESS) {
+    if (apr_pool_create(&world.pool, NULL) != APR_SUCCESS
+        || apr_socket_create(&world.client, APR_INET, SOCK_STREAM,
+                             APR_PROTO_TCP, world.pool)
+               != APR_SUCCESS) {
         return -1;
     }
     world.r.pool = world.pool;
@@ -149,6 +164,55 @@ static void a_ring_behind_the_last_step_is_for_who_goes_on(void **state)
     assert_int_equal(rings_later(), 1);
 }
 
+/* ---- waiting in reading ---- */
+
+/* So often it is asked whether it can, with these wants and limits. */
+static int asked_to_read(int wants, apr_interval_time_t wake_in,
+                         apr_interval_time_t time)
+{
+    fcgi_instant now = fcgi_clock_now();
+
+    world.reads = 0;
+    world.steps = 0;
+    world.ends_at = 3;
+    world.is_patient = 1;
+    world.ask.result.outcome = FCGI_OUTCOME_PENDING;
+    world.ask.wait.wants = wants;
+    world.ask.wait.wake_at = wake_in ? now + wake_in : 0;
+    fcgi_driver_run(&world.ask, time ? now + time : 0);
+    return world.reads;
+}
+
+/* The second time it waits as always, for which there is a moment. */
+static void it_waits_in_reading_once(void **state)
+{
+    (void)state;
+    assert_int_equal(asked_to_read(FCGI_WANTS_READ | FCGI_WANTS_CLIENT_END,
+                                   apr_time_from_msec(30), 0),
+                     1);
+    assert_int_equal(asked_to_read(FCGI_WANTS_READ | FCGI_WANTS_CLIENT,
+                                   apr_time_from_msec(30), PATIENCE),
+                     1);
+}
+
+static void what_may_happen_meanwhile_is_not_missed(void **state)
+{
+    (void)state;
+    assert_int_equal(asked_to_read(FCGI_WANTS_READ | FCGI_WANTS_WRITE,
+                                   apr_time_from_msec(30), 0),
+                     0);
+    assert_int_equal(asked_to_read(FCGI_WANTS_READ | FCGI_WANTS_CLIENT_WRITE,
+                                   apr_time_from_msec(30), 0),
+                     0);
+    assert_int_equal(asked_to_read(FCGI_WANTS_READ | FCGI_WANTS_BELL,
+                                   apr_time_from_msec(30), 0),
+                     0);
+    assert_int_equal(
+        asked_to_read(FCGI_WANTS_READ, FCGI_SOCKET_PATIENCE / 2, 0), 0);
+    assert_int_equal(
+        asked_to_read(FCGI_WANTS_READ, 0, FCGI_SOCKET_PATIENCE / 2), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -157,6 +221,8 @@ int main(void)
         TEST(a_ring_ends_the_waiting),
         TEST(nothing_rings_for_who_goes_on_if_nothing_rang),
         TEST(a_ring_behind_the_last_step_is_for_who_goes_on),
+        TEST(it_waits_in_reading_once),
+        TEST(what_may_happen_meanwhile_is_not_missed),
     };
 
     apr_initialize();
