@@ -40,7 +40,7 @@ typedef struct fcgi_conn {
     int owns_pool;        /* it may outlive the request */
     apr_socket_t *socket; /* new: of the attempt that is under way, or NULL */
     int is_patient; /* its reading can wait; else the socket is non-blocking */
-    fcgi_instant wake_at; /* see fcgi_conn_open() */
+    fcgi_instant wake_at;       /* see fcgi_conn_open() */
     fcgi_connecting connecting; /* that attempt */
     fcgi_line *line;            /* whose permit it takes */
     int has_permit;             /* of that line */

@@ -180,8 +180,8 @@ static apr_interval_time_t timeout_of(const fcgi_driver *driver,
  */
 static int waits_in_read(fcgi_driver *driver)
 {
-    const int others = ~(FCGI_WANTS_READ | FCGI_WANTS_CLIENT
-                         | FCGI_WANTS_CLIENT_END);
+    const int others =
+        ~(FCGI_WANTS_READ | FCGI_WANTS_CLIENT | FCGI_WANTS_CLIENT_END);
     apr_interval_time_t left;
 
     if (driver->waited_in_read || driver->ask->wait.wants & others) {

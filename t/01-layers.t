@@ -150,7 +150,7 @@ my %NO_HEADERS = (
 );
 my %NO_WORDS = (
     (map { $_ => [qw(request_rec)] } qw(fcgi_acquire fcgi_backend fcgi_idle
-                                        fcgi_conn
+                                        fcgi_conn fcgi_socket
                                         fcgi_connect fcgi_backlog
                                         fcgi_line fcgi_slots fcgi_bell
                                         fcgi_notice fcgi_thread

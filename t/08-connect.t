@@ -10,6 +10,7 @@ use Test::More;
 use CTest;
 
 CTest::run(sources => ['t/unit/test_connect.c', 'fcgi_conn.c',
-                       'fcgi_connect.c', 'fcgi_address.c', 'fcgi_path.c'],
+                       'fcgi_connect.c', 'fcgi_socket.c', 'fcgi_address.c',
+                       'fcgi_path.c'],
            apr => 1, flags => ['-D_GNU_SOURCE', '-pthread']);
 done_testing();

@@ -345,8 +345,8 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
     FAILS(sendmsg, fd)
     if (end == SHORT) { /* half of the first */
-        return REAL(send)(fd, message->msg_iov[0].iov_base,
-                          half(message->msg_iov[0].iov_len), flags);
+        return REAL(sendto)(fd, message->msg_iov[0].iov_base,
+                            half(message->msg_iov[0].iov_len), flags, NULL, 0);
     }
     return REAL(sendmsg)(fd, message, flags);
 }

@@ -32,9 +32,9 @@ static struct {
     fcgi_ask ask;
     fcgi_bell bell;
     int steps;
-    int ends_at;   /* the step that ends it; 0: none does */
-    int rings_at;  /* the step behind which it is rung; 0: none */
-    int ring_late; /* it is rung behind the last step */
+    int ends_at;    /* the step that ends it; 0: none does */
+    int rings_at;   /* the step behind which it is rung; 0: none */
+    int ring_late;  /* it is rung behind the last step */
     int is_patient; /* it can wait in reading, which here takes no time */
     int reads;      /* how often it was asked whether it can */
     fcgi_instant until;
