@@ -8,7 +8,9 @@
 #                                  targets => \@targets);
 #
 # Options:
-#     kind      fcgi (this module), proxy (mod_proxy_fcgi) or nginx
+#     kind      fcgi (this module), proxy (mod_proxy_fcgi) or nginx; alone, for
+#               httpd that answers itself, and least, for the least that a
+#               gateway can do (answer.c, of a target on a unix socket)
 #     keep      0: a connection to the application for each request; else how
 #               many idle ones are kept
 #     max       fcgi: max= of the backend; proxy with keep: connections of a
@@ -31,12 +33,16 @@ package Gateway;
 
 use strict;
 use warnings;
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
 use Httpd;
 use Private;
 
 # As the tables call them: httpd's modules without "mod_".
 my %NAMES = (fcgi => 'fastcgi_handler', proxy => 'proxy_fcgi',
-             nginx => 'nginx');
+             nginx => 'nginx', alone => 'httpd alone', least => 'the least');
+
+my $HERE = abs_path(dirname(__FILE__));
 
 # For PHP-FPM: small answer, big answer, a body that is read to its end.
 my %SCRIPTS = (
@@ -84,9 +90,16 @@ sub name {
 
 sub url {
     my ($self, $target, $script) = @_;
-    my $path = "/$target->{name}/";
+    my $path = '/' . $self->place($target) . '/';
     $path .= $script ? "$script.php" : 'small.php' if $target->{type} eq 'php';
     return 'http://127.0.0.1:' . $self->port . $path;
+}
+
+# The first part of its URLs.
+sub place {
+    my ($self, $target) = @_;
+    return { alone => 'answer', least => 'least' }->{ $self->{kind} }
+        // $target->{name};
 }
 
 sub static_path { return '/static.txt' }
@@ -122,12 +135,14 @@ sub start_httpd {
     my $is_ours = $self->{kind} eq 'fcgi';
     return Httpd->start(
         module => $is_ours ? 1 : 0, http2 => $self->{http2},
-        modules => $is_ours ? [] : [qw(proxy proxy_fcgi)],
+        modules => $self->{kind} eq 'proxy' ? [qw(proxy proxy_fcgi)] : [],
         log_level => 'notice', mpm => $self->mpm, files => $self->scripts,
         access_format => '%h - %u %t \"%r\" %>s %B \"%{User-Agent}i\"',
         config => $COMMON . (defined $self->{park}
             ? "FcgiPark $self->{park}\n" : '') . join '', map {
-            $is_ours ? $self->fcgi_lines($_) : $self->proxy_lines($_)
+            $is_ours ? $self->fcgi_lines($_)
+                : $self->{kind} eq 'proxy' ? $self->proxy_lines($_)
+                : answer_lines($_)
         } @{ $self->{targets} });
 }
 
@@ -214,6 +229,37 @@ sub proxy_lines {
   </FilesMatch>
 </Directory>
 EOP
+}
+
+my $answer_dir;
+
+# answer.c as a module, compiled once in a run.
+sub answer_module {
+    my $apxs = $ENV{APXS} || 'apxs';
+    if (!$answer_dir) {
+        $answer_dir = Private::temp_dir('answer');
+        Private::spew("$answer_dir/answer.c",
+                      Private::slurp("$HERE/answer.c"));
+        my ($status, $output) = Private::run(
+            'sh', '-c', "cd '$answer_dir' && $apxs -c -o answer.so answer.c");
+        die "answer.c: $output" if $status;
+    }
+    return "$answer_dir/.libs/answer.so";
+}
+
+sub answer_lines {
+    my ($target) = @_;
+    my $module = answer_module();
+    return <<"EOC";
+LoadModule bench_answer_module $module
+BenchLeast $target->{address}
+<Location /answer>
+  SetHandler bench-answer
+</Location>
+<Location /least>
+  SetHandler bench-least
+</Location>
+EOC
 }
 
 # ---- nginx ----

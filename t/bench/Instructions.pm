@@ -43,6 +43,7 @@ use BenchApp;
 use Client;
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
+use Gateway;
 use Httpd;
 use List::Util qw(min sum);
 use Private;
@@ -91,22 +92,6 @@ sub valgrind {
     return (grep { -x } map { "$_/valgrind" } split /:/, $ENV{PATH} // '')[0];
 }
 
-my $answer_dir;
-
-# answer.c as a module, compiled once in a run.
-sub answer_module {
-    my $apxs = $ENV{APXS} || 'apxs';
-    if (!$answer_dir) {
-        $answer_dir = Private::temp_dir('answer');
-        Private::spew("$answer_dir/answer.c",
-                      Private::slurp("$HERE/answer.c"));
-        my ($status, $output) = Private::run(
-            'sh', '-c', "cd '$answer_dir' && $apxs -c -o answer.so answer.c");
-        die "answer.c: $output" if $status;
-    }
-    return "$answer_dir/.libs/answer.so";
-}
-
 # SCHED_BATCH: a thread that is woken does not take the processor away.
 sub in_turn {
     my ($cpu) = Private::slurp('/proc/self/status')
@@ -128,7 +113,7 @@ sub start_httpd {
         vars => { KEPT => $kept->address, NEW => $new->address,
                   KEPT_URL => Balanced::url_of($kept),
                   NEW_URL => Balanced::url_of($new),
-                  ANSWER => $kind eq 'alone' ? answer_module() : '' });
+                  ANSWER => $kind eq 'alone' ? Gateway::answer_module() : '' });
 }
 
 sub is_right { return $_[0] && length $_[1] == 13 }

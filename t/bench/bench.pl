@@ -8,8 +8,8 @@
 #                        once, in turn, so that what else the machine does
 #                        hits all alike
 #     BENCH_SECONDS=3    how long one measurement takes (1)
-#     BENCH_ONLY="small slow"   some scenarios: small, http2, download, upload,
-#                        slow, overload, waiting, syscalls, memory
+#     BENCH_ONLY="small slow"   some scenarios: small, own, http2, download,
+#                        upload, slow, overload, waiting, syscalls, memory
 #     CROWD=10000        requests that wait at once in "waiting" (1000)
 #     BENCH_CHART=file   a chart of "waiting" as SVG, by gnuplot
 #     BENCH_LINES=file   every single value as well, one a line: scenario,
@@ -70,11 +70,11 @@ my @targets;                    # applications that all gateways share
 my %running;                    # gateways that serve all of these
 
 my %scenarios = (
-    small => \&small, http2 => \&http2, download => \&download,
+    small => \&small, own => \&own, http2 => \&http2, download => \&download,
     upload => \&upload, slow => \&slow, overload => \&overload, waiting => \&waiting,
     syscalls => \&syscalls, memory => \&memory,
 );
-my @order = qw(small http2 download upload slow overload waiting syscalls
+my @order = qw(small own http2 download upload slow overload waiting syscalls
                memory);
 
 $| = 1;
@@ -355,6 +355,55 @@ sub small {
     compare('small', [targets()], [gateways(0, $KEPT)],
         \@SMALL,
         sub { $_[0]->url($_[1]) }, clients => $KEPT, right => qr/^ok 0\n/);
+    return;
+}
+
+# Each round's own time is what is more than httpd's alone in that round; what
+# the least has of the answer is always small.
+sub own {
+    heading('Own processor time',
+        'The C program on a unix socket, kept connections, 16 clients, 2 for the'
+        . ' largest. Own:', 'more than httpd alone takes, which answers from'
+        . ' memory. The least: one write by each', 'of its threads, which then'
+        . ' waits and reads until it has all, and answers with 13 bytes.');
+    my ($target) = targets();
+    my $label = $target->{label};
+    my @gateways = ((map { Gateway->start(kind => $_, targets => [$target]) }
+                     qw(alone least)), map { gateway($_, 16) }
+                     qw(fcgi proxy nginx));
+    own_of($target, @$_, @gateways)
+        for [8, 16], [100_000, 16], [10 * $MB, 2];
+    return;
+}
+
+sub own_of {
+    my ($target, $size, $clients, @gateways) = @_;
+    my @names = map { $_->name } @gateways;
+    my %results;
+    for my $round (1 .. $ROUNDS) {
+        my $small;
+        for my $gateway (@gateways) {
+            my $url = $gateway->url($target);
+            check($gateway, "$url?bytes=$size", qr/^ok 0\n/) if $round == 1;
+            $small = measure($gateway, "$url?bytes=8", clients => $clients)
+                if $gateway->{kind} eq 'alone';
+            push @{ $results{$gateway->name} },
+                measure($gateway, "$url?bytes=$size", clients => $clients);
+        }
+        my ($alone, $least, @others) = map { $results{$_}[-1] } @names;
+        $least->{own} = $least->{cpu} - $small->{cpu};
+        for my $one (@others[0, 1]) {
+            $one->{own} = $one->{cpu} - $alone->{cpu};
+            $one->{of_least} = $one->{own} / $least->{own};
+        }
+        $others[0]{"of_$_"} = $others[0]{cpu} / $others[$_]{cpu} for 1, 2;
+        $others[0]{own_of_1} = $others[0]{own} / $others[1]{own};
+    }
+    table('own', "$size bytes",
+          [['CPU us', 'cpu'], ['of proxy_fcgi', 'of_1'], ['of nginx', 'of_2'],
+           ['own', 'own'], ['of the least', 'of_least'],
+           ['of proxy_fcgi', 'own_of_1'], ['failed', 'failed']],
+          \@names, \%results);
     return;
 }
 
