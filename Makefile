@@ -164,7 +164,7 @@ test: deps
 	@$(PROVE) $(IN_ORDER)
 
 # Every call of the system that the module makes for requests of each kind
-# fails in each way, each time that it is made; FAULTS_ONLY=post/writev some.
+# fails in each way, each time that it is made; FAULTS_ONLY=post/sendmsg some.
 faults: deps
 	@$(MAKE) --no-print-directory all
 	@FAULTS_ALL=1 $(PROVE) t/92-faults.t
@@ -354,9 +354,9 @@ help:
 	    "                (MPM=event|worker|prefork TRANSPORT=unix|tcp PARK=0" \
 	    "                TESTS= JOBS=)" \
 	    "make faults     let each system call fail in turn, each time it is made" \
-	    "                (FAULTS_ONLY=post, or post/writev)" \
+	    "                (FAULTS_ONLY=post, or post/sendmsg)" \
 	    "make model      the line, in all orders of steps, a kill at any" \
-	    "make bench      compare with mod_proxy_fcgi and nginx, 6 minutes" \
+	    "make bench      compare with mod_proxy_fcgi and nginx, 7 minutes" \
 	    "                (MPM= BENCH_ROUNDS= BENCH_SECONDS= BENCH_ONLY=)" \
 	    "make bench-instructions   what a small GET takes, in instructions" \
 	    "make update-instructions  and keeps that as the figures for CI" \

@@ -328,10 +328,10 @@ void fcgi_ask_ready(fcgi_ask *ask, int ready)
     ask->client.is_gone |= ready & FCGI_WANTS_CLIENT_END;
 }
 
-int fcgi_ask_wait_in_read(fcgi_ask *ask)
+int fcgi_ask_let_read_wait(fcgi_ask *ask)
 {
     return ask->state == FCGI_ASK_EXCHANGING
-           && fcgi_exchange_wait_in_read(ask->ex);
+           && fcgi_exchange_let_read_wait(ask->ex);
 }
 
 apr_socket_t *fcgi_ask_socket(const fcgi_ask *ask)

@@ -3,9 +3,9 @@
 /*
  * fcgi_ask.h - one request's asking of an application, from when its body is
  * here to the end: a connection, an exchange on it, and perhaps both once
- * more. One object whose step never blocks and says what it waits for, so that
- * any driver can go on with it, in any thread: fcgi_driver.c waits in one,
- * fcgi_parked.c in none.
+ * more. One object whose step does not block, unless it is let for a moment, and
+ * says what it waits for, so that any driver can go on with it, in any thread:
+ * fcgi_driver.c waits in one, fcgi_parked.c in none.
  *
  *     ACQUIRING --> EXCHANGING --> ENDED
  *         ^              |
@@ -85,9 +85,10 @@ fcgi_outcome fcgi_ask_step(fcgi_ask *ask);
 /* Tells what became ready: FCGI_WANTS_ flags. Then step. */
 void fcgi_ask_ready(fcgi_ask *ask, int ready);
 
-/* True if the next step waits for the application itself, in reading, for
- * FCGI_SOCKET_PATIENCE at the most, and sees nothing else meanwhile. */
-int fcgi_ask_wait_in_read(fcgi_ask *ask);
+/* Lets the next step wait in reading from the application, and see nothing else
+ * meanwhile, for FCGI_SOCKET_PATIENCE at the most. False if it will not: there is
+ * more to wait for, or the connection cannot. */
+int fcgi_ask_let_read_wait(fcgi_ask *ask);
 
 /* The application's socket of which wait.wants something, or NULL. */
 apr_socket_t *fcgi_ask_socket(const fcgi_ask *ask);

@@ -85,7 +85,7 @@ apr_status_t fcgi_conn_open(fcgi_conn *conn, const fcgi_address *address,
 /* Moves a connection; it must be in the state from. */
 void fcgi_conn_move(fcgi_conn *conn, fcgi_conn_state from, fcgi_conn_state to);
 
-/* Sees to it that is_patient is so; false on both sides if that cannot be. */
+/* Makes reading able to wait, or unable to; is_patient says what it is then. */
 void fcgi_conn_be_patient(fcgi_conn *conn, int patient);
 
 /* Ends a connection that is in state from, with what is under way if it is

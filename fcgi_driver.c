@@ -1,8 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_driver.c - the one place where a thread waits on the network for an
- * application. What to wait for is the ask's word; knows no FastCGI.
+ * fcgi_driver.c - the one place that decides whether and for how long a thread
+ * waits on the network for an application. What to wait for is the ask's word;
+ * knows no FastCGI.
  */
 #include "fcgi_driver.h"
 
@@ -33,7 +34,7 @@ typedef struct fcgi_driver {
     fcgi_instant until;            /* then another driver goes on; 0: never */
     apr_interval_time_t body_tick; /* of an HTTP/2 stream */
     fcgi_instant last_moved;
-    int waited_in_read;  /* once */
+    int read_waited;     /* see let_read_wait() */
     apr_file_t *bell[2]; /* a pipe, from where it is rung; NULL: none yet */
 } fcgi_driver;
 
@@ -49,7 +50,7 @@ static apr_interval_time_t time_left(const fcgi_driver *driver)
     if (!when) {
         return -1;
     }
-    left = when - driver->ask->wait.said_at; /* just now */
+    left = when - fcgi_clock_now();
     /* poll() counts in milliseconds; rounding up avoids empty rounds */
     return left <= 0 ? 0 : left + apr_time_from_msec(1) - 1;
 }
@@ -175,22 +176,20 @@ static apr_interval_time_t timeout_of(const fcgi_driver *driver,
 
 /*
  * True if the next step waits, in reading: a quick answer needs one system call
- * less so. Once, as what is read so is little. Whether the client has left is
- * seen a moment later.
+ * less so, one that is not quick one more. Whether the client has left is seen a
+ * moment later. Once in a run, as no more is read so than the begin of an answer.
  */
-static int waits_in_read(fcgi_driver *driver)
+static int let_read_wait(fcgi_driver *driver)
 {
-    const int others =
-        ~(FCGI_WANTS_READ | FCGI_WANTS_CLIENT | FCGI_WANTS_CLIENT_END);
     apr_interval_time_t left;
 
-    if (driver->waited_in_read || driver->ask->wait.wants & others) {
+    if (driver->read_waited) {
         return 0;
     }
     left = time_left(driver);
-    driver->waited_in_read = (left < 0 || left >= FCGI_SOCKET_PATIENCE)
-                             && fcgi_ask_wait_in_read(driver->ask);
-    return driver->waited_in_read;
+    driver->read_waited = (left < 0 || left >= FCGI_SOCKET_PATIENCE)
+                          && fcgi_ask_let_read_wait(driver->ask);
+    return driver->read_waited;
 }
 
 /*
@@ -256,7 +255,7 @@ fcgi_outcome fcgi_driver_run(fcgi_ask *ask, fcgi_instant until)
     fcgi_ask_may_wait(ask, !until);
     while (fcgi_ask_step(ask) == FCGI_OUTCOME_PENDING
            && (!until || ask->wait.said_at < until)) {
-        if (!waits_in_read(&driver)) {
+        if (!let_read_wait(&driver)) {
             wait_once(&driver);
         }
     }

@@ -338,11 +338,17 @@ static void give_back(void *bytes)
     free(swap_spare(bytes));
 }
 
-/* The buffer as a bucket, of which pieces can be made; a small answer is copied
- * and needs none. */
+/* The most that is copied, wherever it lies. */
+#define COPIED (FCGI_OUTFLOW_COPY_BELOW - 1)
+
+/* The buffer as a bucket, of which pieces can be made; NULL for so little that it
+ * is copied. */
 static apr_bucket *get_bucket(fcgi_exchange *ex, apr_size_t len)
 {
-    if (!ex->buffer && len >= FCGI_OUTFLOW_COPY_BELOW) {
+    if (len <= COPIED) {
+        return NULL;
+    }
+    if (!ex->buffer) {
         ex->buffer =
             apr_bucket_heap_create(ex->bytes, FCGI_OUTFLOW_PIECE, give_back,
                                    ex->r->connection->bucket_alloc);
@@ -399,8 +405,8 @@ static void take_foreign(fcgi_exchange *ex)
                      reader->foreign_id, ex->conn->request_id));
 }
 
-/* Takes len bytes of records at data; contents that are not to be copied lie in
- * ex->bytes. */
+/* Takes len bytes of records at data. It lies in ex->bytes if it is more than is
+ * copied. */
 static void take_records(fcgi_exchange *ex, const char *data, apr_size_t len)
 {
     apr_size_t used;
@@ -497,9 +503,9 @@ static void take_close(fcgi_exchange *ex, apr_status_t rv)
     end_answer(ex);
 }
 
-/* What was read, or why nothing was. size is how much there was room for. */
-static void take_read(fcgi_exchange *ex, const char *data, apr_size_t len,
-                      apr_size_t size, apr_status_t rv)
+/* Takes what was read, or why nothing was. size is how much there was room for. */
+static void take_bytes(fcgi_exchange *ex, const char *data, apr_size_t len,
+                       apr_size_t size, apr_status_t rv)
 {
     if (APR_STATUS_IS_EAGAIN(rv)) {
         ex->readable = 0;
@@ -526,11 +532,11 @@ static void take_read(fcgi_exchange *ex, const char *data, apr_size_t len,
  * wait need no buffers for that. */
 static void wait_and_read(fcgi_exchange *ex)
 {
-    char data[FCGI_OUTFLOW_COPY_BELOW - 1];
+    char data[COPIED];
     apr_size_t len = sizeof(data);
     apr_status_t rv = fcgi_socket_recv(ex->conn->socket, data, &len, 1);
 
-    take_read(ex, data, len, sizeof(data), rv);
+    take_bytes(ex, data, len, sizeof(data), rv);
 }
 
 static void read_application(fcgi_exchange *ex)
@@ -543,7 +549,7 @@ static void read_application(fcgi_exchange *ex)
     if (size) {
         data = get_buffer(ex);
         rv = fcgi_socket_recv(ex->conn->socket, data, &len, 0);
-        take_read(ex, data, len, size, rv);
+        take_bytes(ex, data, len, size, rv);
     }
 }
 
@@ -640,13 +646,14 @@ void fcgi_exchange_start(fcgi_exchange *ex, fcgi_conn *conn, char *params,
                   conn->keep_asked ? FCGI_KEEP_CONN : 0);
     fcgi_trace_content(ex->r, FCGI_TRACE_TO, FCGI_PARAMS, params, len);
     fcgi_reader_init(&ex->reader, conn->request_id);
-    if (conn->reused) { /* else making it so costs as much as it saves */
-        fcgi_conn_be_patient(conn, ex->inflow->is_done
-                                       && !fcgi_inflow_left(ex->inflow));
-    }
     /* over TCP it is the application that pays for it */
     ex->writer.sends_files =
-        ex->backend->address->path != NULL && !conn->is_patient;
+        ex->backend->address->path != NULL
+        && (!ex->inflow->is_done || fcgi_inflow_left(ex->inflow));
+    if (conn->reused) { /* it takes three calls, and saves one each time */
+        fcgi_conn_be_patient(conn, !ex->writer.sends_files);
+    }
+    ex->writer.sends_files &= !conn->is_patient;
     fcgi_writer_begin(&ex->writer, conn->request_id,
                       conn->keep_asked ? FCGI_KEEP_CONN : 0, params, len);
     ex->begun_at = conn->used_at;
@@ -767,8 +774,8 @@ void fcgi_exchange_end(fcgi_exchange *ex, fcgi_outcome outcome,
 /* With the application: reads and writes what goes. */
 static void converse(fcgi_exchange *ex)
 {
-    if (ex->waits_in_read) {
-        ex->waits_in_read = 0;
+    if (ex->read_waits) {
+        ex->read_waits = 0;
         wait_and_read(ex);
     }
     else {
@@ -844,12 +851,11 @@ void fcgi_exchange_rest(fcgi_exchange *ex)
     drop_buffer(ex);
 }
 
-int fcgi_exchange_wait_in_read(fcgi_exchange *ex)
+int fcgi_exchange_let_read_wait(fcgi_exchange *ex)
 {
-    ex->waits_in_read =
-        ex->conn && ex->conn->is_patient && only_waits(ex)
-        && fcgi_outflow_room(ex->outflow) >= FCGI_OUTFLOW_COPY_BELOW;
-    return ex->waits_in_read;
+    ex->read_waits = ex->conn && ex->conn->is_patient && only_waits(ex)
+                     && fcgi_outflow_room(ex->outflow) >= COPIED;
+    return ex->read_waits;
 }
 
 void fcgi_exchange_ready(fcgi_exchange *ex, int ready)

@@ -4,10 +4,10 @@
  * fcgi_exchange.h - one request on one connection, as a resumable object.
  *
  * A round moves what can move at once; when nothing does, settling says what
- * is waited for. It never waits for the application, and for the client only
- * inside httpd's output filters; its state is in the struct. Getting the
- * connection, and sending the request again on another, is fcgi_ask.c's.
- * Knows no directives and no HTTP status.
+ * is waited for. It waits for the application only where it is let, for a moment,
+ * and for the client only inside httpd's output filters; its state is in the
+ * struct. Getting the connection, and sending the request again on another, is
+ * fcgi_ask.c's. Knows no directives and no HTTP status.
  */
 #ifndef FCGI_EXCHANGE_H
 #define FCGI_EXCHANGE_H
@@ -66,7 +66,7 @@ typedef struct fcgi_exchange {
     /* readiness: 0 after an attempt that would have waited */
     int readable;
     int writable;
-    int waits_in_read; /* the next round */
+    int read_waits; /* in the next round */
 
     /* progress */
     int moved;             /* in this round */
@@ -139,9 +139,9 @@ int fcgi_exchange_must_be_sent(const fcgi_exchange *ex);
 /* Bytes written to the application, on all connections. */
 apr_off_t fcgi_exchange_sent(const fcgi_exchange *ex);
 
-/* True if the next round, which has nothing to do but to read, will wait in that
- * for FCGI_SOCKET_PATIENCE; said again for each. */
-int fcgi_exchange_wait_in_read(fcgi_exchange *ex);
+/* Lets the next round wait in reading, for FCGI_SOCKET_PATIENCE at the most. False
+ * if it will not: there is more to do or to wait for, or the connection cannot. */
+int fcgi_exchange_let_read_wait(fcgi_exchange *ex);
 
 /* Tells what became ready: FCGI_WANTS_ flags. Then another round. */
 void fcgi_exchange_ready(fcgi_exchange *ex, int ready);

@@ -76,9 +76,9 @@ fcgi_response *fcgi_response_create(fcgi_outflow *flow,
                                     fcgi_flush flush);
 
 /*
- * Takes len bytes of STDOUT at data, which lie in the heap bucket buffer;
- * body bytes become slices of it, nothing is passed on yet. buffer may be NULL
- * if len is less than FCGI_OUTFLOW_COPY_BELOW. Returns FCGI_OUTCOME_PENDING or
+ * Takes len bytes of STDOUT at data, which lie in the heap bucket buffer; body
+ * bytes become slices of it, nothing is passed on yet. If len is less than
+ * FCGI_OUTFLOW_COPY_BELOW they are copied, and buffer is NULL. Returns FCGI_OUTCOME_PENDING or
  * FCGI_OUTCOME_BAD_HEADERS.
  */
 fcgi_outcome fcgi_response_stdout(fcgi_response *response, apr_bucket *buffer,

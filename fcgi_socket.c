@@ -37,11 +37,12 @@ fcgi_socket_sound fcgi_socket_listen(apr_socket_t *socket)
                : FCGI_SOCKET_ENDED;
 }
 
-/* Not by apr_socket_timeout_set(): APR does not know what mode the socket was made
- * in. */
+/* Not by apr_socket_timeout_set(), which does nothing if the socket has the mode
+ * already as far as APR knows: it was made non-blocking without its knowing. */
 apr_status_t fcgi_socket_set_patient(apr_socket_t *socket, int patient)
 {
-    const struct timeval limit = { 0, FCGI_SOCKET_PATIENCE };
+    const struct timeval limit = { apr_time_sec(FCGI_SOCKET_PATIENCE),
+                                   apr_time_usec(FCGI_SOCKET_PATIENCE) };
     int fd = descriptor_of(socket);
     int mode = fcntl(fd, F_GETFL);
 
@@ -59,12 +60,17 @@ apr_status_t fcgi_socket_recv(apr_socket_t *socket, char *data,
                               apr_size_t *len, int wait)
 {
     ssize_t got;
+    int is_interrupted;
 
     do {
         got = recv(descriptor_of(socket), data, *len, wait ? 0 : MSG_DONTWAIT);
-    } while (got < 0 && errno == EINTR);
+        is_interrupted = got < 0 && errno == EINTR;
+    } while (is_interrupted && !wait);
     *len = got > 0 ? (apr_size_t)got : 0;
-    return got > 0 ? APR_SUCCESS : got ? apr_get_netos_error() : APR_EOF;
+    return is_interrupted ? APR_EAGAIN /* the time is not begun anew */
+           : got < 0      ? apr_get_netos_error()
+           : got          ? APR_SUCCESS
+                          : APR_EOF;
 }
 
 apr_status_t fcgi_socket_send(apr_socket_t *socket, struct iovec *pieces,

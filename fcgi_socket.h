@@ -1,11 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_socket.h - the calls that an application's socket gets while a request is
- * on it. None of them waits, whatever mode the socket is in, but reading if that
- * is asked for: a thread that has nothing else to do saves asking the system
- * first whether there is something. APR has neither, as with it a socket's mode
- * decides for all calls.
+ * fcgi_socket.h - listening, reading and writing on a connection to an
+ * application. No call waits, whatever mode the socket is in (MSG_DONTWAIT), but
+ * reading where that is asked for (SO_RCVTIMEO): a thread that has nothing else
+ * to wait for saves asking the system first whether there is something. With
+ * APR's calls the mode of the socket decides for all of them.
  */
 #ifndef FCGI_SOCKET_H
 #define FCGI_SOCKET_H
@@ -16,7 +16,7 @@
  * steps of some milliseconds. It sees nothing else meanwhile. */
 #define FCGI_SOCKET_PATIENCE apr_time_from_msec(20)
 
-/* What a socket says that nobody has asked anything. */
+/* What is heard from a socket. */
 typedef enum {
     FCGI_SOCKET_QUIET, /* nothing */
     FCGI_SOCKET_SAYS,  /* a byte is there */
@@ -26,20 +26,20 @@ typedef enum {
 /* Listens without taking anything. */
 fcgi_socket_sound fcgi_socket_listen(apr_socket_t *socket);
 
-/* Makes it possible that reading waits, or makes the socket non-blocking (0),
- * which apr_socket_sendfile() needs to not wait. */
+/* Makes reading able to wait, or the socket non-blocking, as apr_socket_sendfile()
+ * needs it. Errors of the system. */
 apr_status_t fcgi_socket_set_patient(apr_socket_t *socket, int patient);
 
 /*
  * Reads up to *len bytes into data, and sets *len. With wait a patient socket
- * waits for the first byte. APR_SUCCESS; APR_EAGAIN, nothing is there (yet); APR_EOF;
- * or why it has failed. *len is 0 then.
+ * waits for the first byte. APR_SUCCESS, or with *len 0: APR_EAGAIN, nothing is
+ * there yet; APR_EOF; or why it has failed.
  */
 apr_status_t fcgi_socket_recv(apr_socket_t *socket, char *data,
                               apr_size_t *len, int wait);
 
-/* Writes count pieces, as much as there is room for, and sets *sent. Errors as
- * above. */
+/* Writes count pieces, as much as there is room for, and sets *sent. APR_SUCCESS,
+ * or with *sent 0: APR_EAGAIN, there is no room; or why it has failed. */
 apr_status_t fcgi_socket_send(apr_socket_t *socket, struct iovec *pieces,
                               int count, apr_size_t *sent);
 

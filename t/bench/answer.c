@@ -4,14 +4,14 @@
  * answer.c - the least that a handler of httpd can do, for the benchmarks: 13
  * bytes, for URLs that are no files.
  *
- *     SetHandler bench-answer          from memory, with bytes=N in the query
- *                                      string so many more. A gateway's own
- *                                      work is what it takes beyond that
+ *     SetHandler bench-answer          from memory, with ?bytes=N so many more
+ *                                      if N is not a single digit. A gateway's
+ *                                      own work is what it takes beyond that
  *     SetHandler bench-least           from a FastCGI application that is asked
  *     BenchLeast /path/of/a/socket     with the same query string, over a
  *                                      connection of each thread: it writes
  *                                      once, waits, and reads until there is an
- *                                      end, of which 13 bytes are given on
+ *                                      end; the answer is the same 13 bytes
  *
  *     apxs -c answer.c
  */
@@ -31,8 +31,8 @@
 #include <http_request.h>
 #include <util_filter.h>
 
-#define LEN    5 /* of the answer, without the bytes that are asked for */
 #define FILLER 65536
+#define TAIL   16 /* an FCGI_END_REQUEST, which is the last of an answer */
 
 /* No file is looked for below these, as FcgiScript Virtual has it. */
 static int map(request_rec *r)
@@ -42,22 +42,18 @@ static int map(request_rec *r)
                : OK;
 }
 
-/* So many bytes more are asked for. */
-static apr_size_t more_of(const request_rec *r)
+/* 13 bytes, and more. */
+static int give(request_rec *r, apr_size_t more)
 {
-    const char *found = r->args ? strstr(r->args, "bytes=") : NULL;
-
-    return found ? (apr_size_t)strtoul(found + 6, NULL, 10) : 0;
-}
-
-static int give(request_rec *r, const char *bytes, apr_size_t more)
-{
+    static const char bytes[] = "ok 0\nxxxxxxxx";
     static char filler[FILLER];
     apr_bucket_alloc_t *list = r->connection->bucket_alloc;
-    apr_bucket_brigade *bb = apr_brigade_create(r->pool, list);
+    apr_bucket_brigade *bb;
 
     ap_set_content_type(r, "text/plain");
-    APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_transient_create(bytes, LEN, list));
+    bb = apr_brigade_create(r->pool, list);
+    APR_BRIGADE_INSERT_TAIL(
+        bb, apr_bucket_immortal_create(bytes, sizeof(bytes) - 1, list));
     while (more) {
         apr_size_t part = more < FILLER ? more : FILLER;
 
@@ -73,9 +69,16 @@ static int give(request_rec *r, const char *bytes, apr_size_t more)
 
 static int answer(request_rec *r)
 {
-    return r->handler && !strcmp(r->handler, "bench-answer")
-               ? give(r, "ok 0\n", more_of(r))
-               : DECLINED;
+    const char *query = r->args ? r->args : "";
+    apr_size_t more = 0;
+
+    if (!r->handler || strcmp(r->handler, "bench-answer")) {
+        return DECLINED;
+    }
+    if (strlen(query) > strlen("bytes=8")) {
+        more = (apr_size_t)strtoul(query + strlen("bytes="), NULL, 10);
+    }
+    return give(r, more);
 }
 
 /* ---- the least that a gateway can do ---- */
@@ -130,8 +133,11 @@ static const char *set_application(cmd_parms *cmd, void *config,
 {
     (void)cmd;
     (void)config;
+    if (strlen(path) >= sizeof(application.sun_path)) {
+        return "the path is too long for a socket";
+    }
     application.sun_family = AF_UNIX;
-    apr_cpystrn(application.sun_path, path, sizeof(application.sun_path));
+    strcpy(application.sun_path, path);
     return NULL;
 }
 
@@ -147,24 +153,30 @@ static int make_connection(void)
     return fd;
 }
 
-/* Reads all of an answer into bytes, over and over; false if there is none. */
-static int read_answer(int fd, char *bytes, size_t size)
+/* Reads a whole answer; false if there is none. The bytes before the last ones
+ * are forgotten. */
+static int read_answer(int fd)
 {
     static const char end[] = { 1, 3, 0, 1, 0, 8 };
+    static __thread char bytes[TAIL + FILLER];
     struct pollfd wait = { fd, POLLIN, 0 };
     ssize_t len;
 
+    memset(bytes, 0, TAIL);
     do {
-        len = poll(&wait, 1, -1) > 0 ? read(fd, bytes, size) : 0;
-    } while (len > 0
-             && (len < 16 || memcmp(bytes + len - 16, end, sizeof(end))));
-    return len > 0;
+        len = poll(&wait, 1, -1) > 0 ? read(fd, bytes + TAIL, FILLER) : 0;
+        if (len <= 0) {
+            return 0;
+        }
+        memmove(bytes, bytes + len, TAIL);
+    } while (memcmp(bytes, end, sizeof(end)));
+    return 1;
 }
 
 static int least(request_rec *r)
 {
     static __thread int fd = -1;
-    static __thread char bytes[FILLER], request[1024], asked[101];
+    static __thread char request[1024], asked[101];
     static __thread struct iovec piece = { NULL, 0 };
     const char *query = r->args ? r->args : "";
 
@@ -180,9 +192,12 @@ static int least(request_rec *r)
         piece.iov_base = request;
         piece.iov_len = put_request(request, query);
     }
-    return writev(fd, &piece, 1) > 0 && read_answer(fd, bytes, sizeof(bytes))
-               ? give(r, "ok 0\n", 8)
-               : HTTP_BAD_GATEWAY;
+    if (writev(fd, &piece, 1) <= 0 || !read_answer(fd)) {
+        close(fd);
+        fd = -1;
+        return HTTP_BAD_GATEWAY;
+    }
+    return give(r, 0);
 }
 
 static const command_rec commands[] = {

@@ -288,16 +288,19 @@ sub check {
 
 # ---- applications and gateways of the scenarios with wrk ----
 
+sub app_target {
+    my ($transport) = @_;
+    my $server = BenchApp->start(workers => $WORKERS,
+                                 transport => $transport);
+    return { name => "app-$transport", type => 'app',
+             label => "C program, $transport", server => $server,
+             address => $server->address };
+}
+
 # Started once; the same for every gateway.
 sub targets {
     return @targets if @targets;
-    for my $transport (qw(unix tcp)) {
-        push @targets, {
-            name => "app-$transport", type => 'app',
-            label => "C program, $transport",
-            server => BenchApp->start(workers => $WORKERS,
-                                      transport => $transport) };
-    }
+    push @targets, map { app_target($_) } qw(unix tcp);
     for my $transport (qw(unix tcp)) {
         push @targets, {
             name => "php-$transport", type => 'php',
@@ -308,7 +311,7 @@ sub targets {
                 ini => { post_max_size => 0, enable_post_data_reading => 0 },
             ) };
     }
-    $_->{address} = $_->{server}->address for @targets;
+    $_->{address} //= $_->{server}->address for @targets;
     return @targets;
 }
 
@@ -366,11 +369,11 @@ sub own {
         . ' largest. Own:', 'more than httpd alone takes, which answers from'
         . ' memory. The least: one write by each', 'of its threads, which then'
         . ' waits and reads until it has all, and answers with 13 bytes.');
-    my ($target) = targets();
-    my $label = $target->{label};
-    my @gateways = ((map { Gateway->start(kind => $_, targets => [$target]) }
-                     qw(alone least)), map { gateway($_, 16) }
-                     qw(fcgi proxy nginx));
+    my $target = app_target('unix');
+    my @gateways = map {
+        Gateway->start(kind => $_, targets => [$target],
+                       keep => /alone|least/ ? 0 : 16)
+    } qw(alone least fcgi proxy nginx);
     own_of($target, @$_, @gateways)
         for [8, 16], [100_000, 16], [10 * $MB, 2];
     return;
@@ -390,21 +393,33 @@ sub own_of {
             push @{ $results{$gateway->name} },
                 measure($gateway, "$url?bytes=$size", clients => $clients);
         }
-        my ($alone, $least, @others) = map { $results{$_}[-1] } @names;
-        $least->{own} = $least->{cpu} - $small->{cpu};
-        for my $one (@others[0, 1]) {
-            $one->{own} = $one->{cpu} - $alone->{cpu};
-            $one->{of_least} = $one->{own} / $least->{own};
-        }
-        $others[0]{"of_$_"} = $others[0]{cpu} / $others[$_]{cpu} for 1, 2;
-        $others[0]{own_of_1} = $others[0]{own} / $others[1]{own};
+        my ($alone, $least, $ours, $proxy, $nginx)
+            = map { $results{$_}[-1] } @names;
+        $least->{own} = more($least->{cpu}, $small->{cpu});
+        $_->{own} = more($_->{cpu}, $alone->{cpu}) for $ours, $proxy;
+        $_->{of_least} = ratio($_->{own}, $least->{own}) for $ours, $proxy;
+        $ours->{of_proxy} = ratio($ours->{cpu}, $proxy->{cpu});
+        $ours->{of_nginx} = ratio($ours->{cpu}, $nginx->{cpu});
+        $ours->{own_of_proxy} = ratio($ours->{own}, $proxy->{own});
     }
     table('own', "$size bytes",
-          [['CPU us', 'cpu'], ['of proxy_fcgi', 'of_1'], ['of nginx', 'of_2'],
-           ['own', 'own'], ['of the least', 'of_least'],
-           ['of proxy_fcgi', 'own_of_1'], ['failed', 'failed']],
-          \@names, \%results);
+          [['CPU us', 'cpu'], ['/proxy_fcgi', 'of_proxy'],
+           ['/nginx', 'of_nginx'], ['own us', 'own'],
+           ['own/least', 'of_least'], ['own/proxy_fcgi', 'own_of_proxy'],
+           ['failed', 'failed']], \@names, \%results);
     return;
+}
+
+# Undefined where it says nothing, as that of a machine that does something else.
+sub more {
+    my ($all, $part) = @_;
+    return defined $all && defined $part && $all > $part ? $all - $part
+        : undef;
+}
+
+sub ratio {
+    my ($one, $other) = @_;
+    return defined $one && $other ? $one / $other : undef;
 }
 
 sub http2 {

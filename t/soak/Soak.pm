@@ -16,7 +16,8 @@
 #     a POST, or under the second try (502);
 #     there was no room on the disk for its body (507, or a stream that is
 #     reset, and the log says so);
-#     httpd restarted, and mod_http2 refused its stream before it began.
+#     httpd restarted, and mod_http2 refused its stream, or ended it, before a
+#     byte of the answer was given.
 #
 # In the last third the children stay the same, and may not grow.
 package Soak;
@@ -165,9 +166,9 @@ sub excuse {
     my $words = join "\n", $self->{server}->words_about($result->{id});
     return 'no space' if $is_post && $words =~ /FCGI16: /
         && $during->(qr/^disk full/);
-    # some streams, whatever their handler is
+    # some streams, whatever their handler is, and however far that is
     return 'refused or ended by mod_http2'
-        if $words =~ /^(?:499 X [^\n]*)?\z/ && !$status
+        if $words =~ /^(?:(?:499|200) X [^\n]*)?\z/ && !$status
         && $result->{kind} =~ /^h2/
         && (!children_stay() || $during->(qr/^graceful/));
     return 'killed in its answer'
