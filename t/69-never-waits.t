@@ -12,7 +12,7 @@ use Private;
 use Socket qw(IPPROTO_TCP TCP_NODELAY);
 use Test::More;
 
-my $SOON = 8;           # seconds in which the application is done
+my $SOON = 25;          # seconds in which the application is done, surely
 my $PLAIN = "Content-Type: text/plain\r\n\r\n";
 my $PIECE = 'x' x 4095 . "\n";
 my $HINT = "Status: 103\r\nLink: </a.css>; rel=preload\r\nX-Long: "
@@ -91,7 +91,8 @@ sub server {
         vars => { APP => $app->handler, SPOOL => $spool }, config => <<"EOC");
 $lines
 FcgiBufferDir \@SPOOL\@
-FcgiTimeout 20
+Timeout 60
+FcgiTimeout 60
 <LocationMatch "^/(?:auto|on|off|packed)/">
   SetHandler \@APP\@
 </LocationMatch>
@@ -133,13 +134,13 @@ subtest 'as it is' => sub {
     for my $place (qw(auto on off packed)) {
         for my $how (qw(much pieces small events)) {
             my $conn = ok_free($httpd, "/$place/x?$how", '1.1');
-            my $answer = $conn->read_response(timeout => 30);
+            my $answer = $conn->read_response(timeout => 40);
             ok($answer->complete, 'what it gets is whole');
         }
     }
     for my $how (qw(hints hints_then_much large_hints)) {
         my $conn = ok_free($httpd, "/auto/x?$how", '1.1');
-        my $answer = $conn->read_response(timeout => 30);
+        my $answer = $conn->read_response(timeout => 40);
         ok($answer->complete, 'what it gets is whole') or diag $answer->error;
         is($answer->status, 200, 'the final answer');
         like($answer->body, $how =~ /much/ ? qr/\A(?:\Q$PIECE\E){1500}\z/
@@ -171,7 +172,7 @@ for my $threshold (1, 5000, 8192, 20_000, 65_535) {
             # less than the header fields: only httpd can wait then
             next if $threshold == 1;
             my $conn = ok_free($httpd, $url, '1.1');
-            ok($conn->read_response(timeout => 30)->complete, 'whole');
+            ok($conn->read_response(timeout => 40)->complete, 'whole');
         }
         is(Client->get($httpd->port, '/auto/x?much')->body, $PIECE x 1500,
            'a client that reads gets all') if $threshold == 1;
