@@ -34,7 +34,7 @@ CORES   := $(shell nproc)
 # Tests wait more than they work, and run side by side, those first that take
 # longest; but those that measure time or instructions come before all others
 # (t/testrules.yml).
-JOBS    ?= 8
+JOBS    ?= 6
 LONGEST := $(addprefix t/,16-package.t 10-build.t 92-faults.t 96-machines.t \
     48-slow-readers.t 17-rpm.t 99-soak.t 37-big-body.t 99-stress.t \
     15-docs.t 49-answers.t 12-addresses.t 13-backends.t 93-half-closed.t \
