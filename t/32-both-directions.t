@@ -229,11 +229,12 @@ for my $coding (sort keys %coding) {
     };
 
     subtest "the answer first, $coding" => sub {
-        my $conn = post('first-and-reads', $header->(length $twenty));
         my $part = 100_000;
+        my $rest = $encode->(substr $twenty, $part) . $end;
+        my $conn = post('first-and-reads', $header->(length $twenty));
         $conn->send($encode->(substr $twenty, 0, $part));
         ok($conn->read_until(qr/first /), 'it begins before the body ends');
-        $conn->send($encode->(substr $twenty, $part) . $end);
+        $conn->send($rest);
         my $answer = $conn->read_response;
         ok($answer->complete, 'and ends after it');
         is($answer->body, 'first ' . 20 * $MB . ' ' . md5_hex($twenty),
@@ -242,8 +243,8 @@ for my $coding (sort keys %coding) {
 
     subtest "an echo of 64 MB, $coding" => sub {
         my $body = make_body(64 * $MB);
+        my $bytes = $encode->($body) . $end;  # which takes its time
         my $conn = post('echo', $header->(length $body));
-        my $bytes = $encode->($body) . $end;
         is(pump($conn, $bytes, \&last_chunk_came), length $bytes, 'all sent');
         my $answer = $conn->read_response(timeout => 30);
         ok($answer->complete, 'complete') or diag $answer->error;
