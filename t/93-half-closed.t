@@ -17,6 +17,7 @@ my $HEAD = "Content-Type: text/plain\r\n\r\n";
 my $SILENCE = 1;        # seconds
 my $LIMIT = 2;          # the same, on a busy machine
 my $LARGE = 12_000_000;
+my $BODY = 'x' x $LARGE;        # made before somebody waits for it
 
 # The query string says what the application does after the request is here:
 #     silent     nothing, until the peer ends it or the test says "go"
@@ -30,7 +31,10 @@ sub serve {
     my $name = $request->{params}{REQUEST_URI} =~ s/\?.*//r;
     $c->stdout("${HEAD}first") if $how eq 'piece';
     $c->report(begun => $name);
-    return $c->reply($HEAD . 'x' x $LARGE) if $how eq 'large';
+    if ($how eq 'large') {
+        $c->stdout($HEAD);
+        return $c->reply($BODY);
+    }
     return trickle($c, $name) if $how eq 'trickle';
     Private::wait_until(20, sub {
         $c->readable(0.02) || $c->wait_release("go $name", 0);
