@@ -5,13 +5,10 @@
  */
 #include "fcgi_client.h"
 
-#include <sys/socket.h>
-
-#include <apr_portable.h>
-
 #include <http_core.h>
 #include <util_filter.h>
 
+#include "fcgi_socket.h"
 #include "fcgi_wait.h"
 
 /* A client that closed its sending side is given up after so long without a
@@ -38,11 +35,7 @@ static int is_reset(apr_status_t rv)
  * there is no more, whatever the client still sends. */
 static int has_unread(conn_rec *c)
 {
-    apr_os_sock_t fd;
-    char byte;
-
-    return apr_os_sock_get(&fd, ap_get_conn_socket(c)) == APR_SUCCESS
-           && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+    return fcgi_socket_listen(ap_get_conn_socket(c)) == FCGI_SOCKET_SAYS;
 }
 
 static apr_bucket_brigade *get_scratch(fcgi_client *client)

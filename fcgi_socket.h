@@ -1,11 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 
 /*
- * fcgi_socket.h - listening, reading and writing on a connection to an
- * application. No call waits, whatever mode the socket is in (MSG_DONTWAIT), but
- * reading where that is asked for (SO_RCVTIMEO): a thread that has nothing else
- * to wait for saves asking the system first whether there is something. With
- * APR's calls the mode of the socket decides for all of them.
+ * fcgi_socket.h - reading and writing on a connection to an application, and
+ * listening on any. No call waits, whatever mode the socket is in
+ * (MSG_DONTWAIT), but reading where that is asked for (SO_RCVTIMEO): a thread
+ * that has nothing else to wait for saves asking the system first whether there
+ * is something. With APR's calls the mode of the socket decides for all of them.
  */
 #ifndef FCGI_SOCKET_H
 #define FCGI_SOCKET_H

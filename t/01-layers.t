@@ -65,7 +65,7 @@ my %MAY_INCLUDE = (
                                fcgi_terms fcgi_wait fcgi_log)],
     fcgi_acquire        => [qw(fcgi_backend fcgi_backlog fcgi_idle
                                fcgi_wait)],
-    fcgi_client         => [qw(fcgi_clock fcgi_wait)],
+    fcgi_client         => [qw(fcgi_clock fcgi_socket fcgi_wait)],
     fcgi_inflow         => [qw(fcgi_body fcgi_outcome fcgi_spool
                                fcgi_terms)],
     fcgi_trace          => [qw(fcgi_record fcgi_log)],

@@ -17,7 +17,7 @@ my @ASKING = qw(fcgi_await fcgi_driver fcgi_ask fcgi_acquire fcgi_exchange
                 fcgi_trace fcgi_record);
 
 # The calls that the world of a conversation answers (t/fuzz/world.c).
-my @WORLD = (qw(open recv setsockopt),
+my @WORLD = (qw(open setsockopt),
              map { "apr_$_" } qw(palloc poll os_sock_get socket_sendfile
                                  socket_close socket_atreadeof file_open
                                  file_dup file_mktemp));
