@@ -36,10 +36,17 @@ int fcgi_backend_failed(const fcgi_backend *backend, apr_uint32_t *others)
     return fcgi_stats_failed(backend->line->account, others);
 }
 
+/* An answer finds the application there, as a connection does. */
 void fcgi_backend_count(const fcgi_backend *backend, const fcgi_ended *ended)
 {
-    if (backend->line->account) {
-        fcgi_tally_add(&backend->line->account->tally, ended);
+    fcgi_account *account = backend->line->account;
+
+    if (!account) {
+        return;
+    }
+    fcgi_tally_add(fcgi_stats_my_tally(account), ended);
+    if (ended->outcome == FCGI_OUTCOME_DONE) {
+        fcgi_attendance_note(&account->attendance, 1);
     }
 }
 
@@ -157,7 +164,7 @@ void fcgi_backend_found(const fcgi_backend *backend, fcgi_conn *conn,
     if (account
         && (rv == APR_SUCCESS || APR_STATUS_IS_ENOENT(rv)
             || APR_STATUS_IS_ECONNREFUSED(rv))) {
-        fcgi_tally_found(&account->tally, rv == APR_SUCCESS);
+        fcgi_attendance_note(&account->attendance, rv == APR_SUCCESS);
     }
 }
 

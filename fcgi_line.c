@@ -454,13 +454,11 @@ int fcgi_line_hand_on(fcgi_line *line, void *conn)
  * many then: others may do the same at this moment. */
 static int move_to_idle(fcgi_line *line)
 {
-    if (fcgi_stats_sum_pressing(line->account)
-        || fcgi_stats_sum_idle(line->account) >= line->limits.keepalive) {
+    if (fcgi_stats_is_pressed(line->account)) {
         return 0;
     }
     apr_atomic_inc32(&mine(line)->idle);
     if (fcgi_stats_sum_idle(line->account) > line->limits.keepalive) {
-        /* another child did so in the same moment, which no test can choose */
         apr_atomic_dec32(&mine(line)->idle);
         return 0;
     }
@@ -533,7 +531,7 @@ void fcgi_line_press(fcgi_line *line)
     if (!account) {
         return;
     }
-    apr_atomic_inc32(&mine(line)->pressing);
+    fcgi_stats_press(account);
     count = fcgi_stats_children();
     for (i = 0; i < count; i++) {
         if (apr_atomic_read32(&account->shares[i].idle)) {
@@ -545,13 +543,13 @@ void fcgi_line_press(fcgi_line *line)
 void fcgi_line_unpress(fcgi_line *line)
 {
     if (line->account) {
-        apr_atomic_dec32(&mine(line)->pressing);
+        fcgi_stats_unpress(line->account);
     }
 }
 
 int fcgi_line_is_pressed(fcgi_line *line)
 {
-    return line->account && fcgi_stats_sum_pressing(line->account) > 0;
+    return line->account && fcgi_stats_is_pressed(line->account);
 }
 
 fcgi_line_length fcgi_line_measure(fcgi_account *account)

@@ -46,7 +46,7 @@ static apr_uint64_t value_of(const fcgi_report *report, metric which)
         [FAILED] = fcgi_tally_failed(tally),
         [AGAIN] = tally->again,
         [REUSED] = tally->reused,
-        [RETURNS] = tally->returns,
+        [RETURNS] = report->attendance.returns,
         [BYTES_SENT] = tally->bytes_sent,
         [BYTES_RECEIVED] = tally->bytes_received,
     };

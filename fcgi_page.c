@@ -128,7 +128,7 @@ static state state_of(const fcgi_report *report, fcgi_instant now)
                        busy = { "good", "busy" }, good = { "good", "good" },
                        quiet = { "quiet", "not asked yet" };
 
-    if (report->tally.gone) {
+    if (report->attendance.gone) {
         return gone;
     }
     if (last_minute(report, now).failed) {
@@ -342,8 +342,9 @@ static void write_row(request_rec *r, const char *name, apr_uint64_t count)
     }
 }
 
-static void panel_ends(request_rec *r, const fcgi_tally *tally)
+static void panel_ends(request_rec *r, const fcgi_report *report)
 {
+    const fcgi_tally *tally = &report->tally;
     int outcome;
 
     ap_rprintf(r,
@@ -357,7 +358,7 @@ static void panel_ends(request_rec *r, const fcgi_tally *tally)
                   tally->outcomes[outcome]);
     }
     write_row(r, "sent once more", tally->again);
-    write_row(r, "restarts survived", tally->returns);
+    write_row(r, "restarts survived", report->attendance.returns);
     ap_rputs("</table></div>", r);
 }
 
@@ -376,7 +377,7 @@ static void write_backend(request_rec *r, const fcgi_report *report,
     panel_connections(r, report);
     panel_requests(r, report, now);
     panel_times(r, &report->tally);
-    panel_ends(r, &report->tally);
+    panel_ends(r, report);
     ap_rputs("</div></section>\n", r);
 }
 
@@ -474,9 +475,9 @@ static void write_table_row(request_rec *r, const fcgi_report *report)
     write_limit(r, report->length.waiting, limits->queue);
     ap_rprintf(r,
                "<td>%u</td><td>%" APR_UINT64_T_FMT "</td><td>%s</td>"
-               "<td>%" APR_UINT64_T_FMT "</td><td>%s</td><td>%s</td>",
+               "<td>%u</td><td>%s</td><td>%s</td>",
                report->length.parked, fcgi_tally_requests(tally),
-               list_failures(r->pool, tally), tally->returns,
+               list_failures(r->pool, tally), report->attendance.returns,
                show_bytes(r->pool, tally->bytes_sent),
                show_bytes(r->pool, tally->bytes_received));
     for (span = 0; span < FCGI_SPAN_COUNT; span++) {

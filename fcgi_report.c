@@ -54,8 +54,8 @@ static const fcgi_report *report_of(apr_pool_t *pool, fcgi_account *account)
         report->limits.queue = 0; /* there is no line */
     }
     report->length = fcgi_line_measure(account);
-    /* word by word; numbers that change meanwhile are old or new */
-    report->tally = account->tally;
+    report->tally = fcgi_stats_tally(account);
+    report->attendance = account->attendance;
     return report;
 }
 

@@ -26,6 +26,7 @@ typedef struct fcgi_report {
     fcgi_limits limits; /* 0: none; of one that is not known, none */
     fcgi_line_length length;
     fcgi_tally tally;
+    fcgi_attendance attendance;
 } fcgi_report;
 
 /* All that have an account: not those of very long names, and of those that

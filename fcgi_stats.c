@@ -50,14 +50,15 @@ static fcgi_stats *stats;
 
 static apr_size_t account_size(void)
 {
-    return APR_ALIGN_DEFAULT(offsetof(fcgi_account, shares)
-                             + stats->children * sizeof(fcgi_share));
+    return offsetof(fcgi_account, shares)
+           + stats->children * sizeof(fcgi_share);
 }
 
 static apr_size_t head_size(void)
 {
-    return APR_ALIGN_DEFAULT(offsetof(fcgi_segment_head, notices)
-                             + stats->children * sizeof(sem_t));
+    return APR_ALIGN(offsetof(fcgi_segment_head, notices)
+                         + stats->children * sizeof(sem_t),
+                     FCGI_STATS_CACHE_LINE);
 }
 
 static fcgi_account *account_at(const fcgi_segment *segment,
@@ -82,12 +83,15 @@ static fcgi_segment *add_segment(void)
             return NULL;
         }
     }
-    if (apr_shm_create(&memory, head_size() + capacity * account_size(), NULL,
-                       stats->pool)
+    if (apr_shm_create(&memory,
+                       head_size() + capacity * account_size()
+                           + FCGI_STATS_CACHE_LINE,
+                       NULL, stats->pool)
         != APR_SUCCESS) {
         return NULL;
     }
-    segment->head = apr_shm_baseaddr_get(memory);
+    segment->head = (void *)APR_ALIGN(
+        (apr_uintptr_t)apr_shm_baseaddr_get(memory), FCGI_STATS_CACHE_LINE);
     segment->capacity = capacity;
     return segment;
 }
@@ -513,6 +517,23 @@ int fcgi_stats_wait_for_notice(apr_interval_time_t at_most)
     return heard;
 }
 
+fcgi_tally *fcgi_stats_my_tally(fcgi_account *account)
+{
+    return &account->parts[stats->me % FCGI_STATS_TALLIES].tally;
+}
+
+/* Word by word: numbers that change meanwhile are old or new. */
+fcgi_tally fcgi_stats_tally(const fcgi_account *account)
+{
+    fcgi_tally sum = account->parts[0].tally;
+    int i;
+
+    for (i = 1; i < FCGI_STATS_TALLIES; i++) {
+        fcgi_tally_join(&sum, &account->parts[i].tally);
+    }
+    return sum;
+}
+
 fcgi_share fcgi_stats_sum(fcgi_account *account)
 {
     fcgi_share sum = { 0, 0, 0, 0 };
@@ -539,14 +560,45 @@ apr_uint32_t fcgi_stats_sum_idle(fcgi_account *account)
     return sum;
 }
 
-apr_uint32_t fcgi_stats_sum_pressing(fcgi_account *account)
+static int does_any_press(fcgi_account *account)
 {
-    apr_uint32_t i, count = fcgi_stats_children(), sum = 0;
+    apr_uint32_t i, count = fcgi_stats_children();
 
     for (i = 0; i < count; i++) {
-        sum += apr_atomic_read32(&account->shares[i].pressing);
+        if (apr_atomic_read32(&account->shares[i].pressing)) {
+            return 1;
+        }
     }
-    return sum;
+    return 0;
+}
+
+/* Its share says so before presses does: whoever has read the new number of
+ * presses finds it in the share. */
+void fcgi_stats_press(fcgi_account *account)
+{
+    apr_atomic_inc32(&fcgi_stats_my_share(account)->pressing);
+    apr_atomic_inc32(&account->presses);
+}
+
+void fcgi_stats_unpress(fcgi_account *account)
+{
+    apr_atomic_dec32(&fcgi_stats_my_share(account)->pressing);
+}
+
+/* The shares of all are looked at only if there was a press since somebody saw
+ * none in them. */
+int fcgi_stats_is_pressed(fcgi_account *account)
+{
+    apr_uint32_t presses = apr_atomic_read32(&account->presses);
+
+    if (presses == apr_atomic_read32(&account->quiet)) {
+        return 0;
+    }
+    if (does_any_press(account)) {
+        return 1;
+    }
+    apr_atomic_set32(&account->quiet, presses);
+    return 0;
 }
 
 /* True if that child holds something, as the account says. */

@@ -34,6 +34,11 @@
 /* Accounts for addresses that only requests name. */
 #define FCGI_STATS_SPARE 64
 
+/* What different children write lies in different lines of the cache, as a
+ * processor waits for a line that another one has written. */
+#define FCGI_STATS_CACHE_LINE 64
+#define FCGI_STATS_APART      __attribute__((aligned(FCGI_STATS_CACHE_LINE)))
+
 /* What one child has of one backend. Written atomically by that child, and
  * by whoever finds it dead. */
 typedef struct fcgi_share {
@@ -42,7 +47,15 @@ typedef struct fcgi_share {
     apr_uint32_t pressing; /* requests that wait for the application, and
                            * press (fcgi_line.h) */
     apr_uint32_t parked;   /* requests that wait without a thread */
-} fcgi_share;
+} FCGI_STATS_APART fcgi_share;
+
+/* Children count in some tallies, so that few of them want the same words at
+ * the same time. */
+#define FCGI_STATS_TALLIES 4
+
+typedef struct fcgi_part {
+    fcgi_tally tally;
+} FCGI_STATS_APART fcgi_part;
 
 /* One backend. Under fcgi_stats_lock() but for what is said to be atomic. */
 typedef struct fcgi_account {
@@ -56,10 +69,14 @@ typedef struct fcgi_account {
                                      * changes then */
     apr_uint64_t swept_at;          /* when dead children were last looked for;
                                      * atomic */
-    fcgi_instant failed_at; /* when a failure was last said in the log */
-    apr_uint32_t failures;  /* that the log does not say yet */
-    fcgi_tally tally;       /* atomic */
-    fcgi_share shares[];    /* atomic; of child 1, 2, ... */
+    apr_uint32_t presses;       /* how often a request began to press, and */
+    apr_uint32_t quiet;         /* up to which of them none does any more;
+                                     * both atomic */
+    fcgi_attendance attendance; /* atomic */
+    fcgi_instant failed_at;     /* when a failure was last said in the log */
+    apr_uint32_t failures;      /* that the log does not say yet */
+    fcgi_part parts[FCGI_STATS_TALLIES]; /* atomic */
+    fcgi_share shares[];                 /* atomic; of child 1, 2, ... */
 } fcgi_account;
 
 typedef struct fcgi_segment {
@@ -155,12 +172,20 @@ void fcgi_stats_notify(apr_uint32_t child);
  * number, is as good. True: it was notified. */
 int fcgi_stats_wait_for_notice(apr_interval_time_t at_most);
 
-/* The shares of all children, added. */
-fcgi_share fcgi_stats_sum(fcgi_account *account);
+/* Where this child counts; and what all have counted. */
+fcgi_tally *fcgi_stats_my_tally(fcgi_account *account);
+fcgi_tally fcgi_stats_tally(const fcgi_account *account);
 
-/* One number of them: what each request asks, several times. */
+/* The shares of all children, added; and one number of them, which each
+ * request asks. */
+fcgi_share fcgi_stats_sum(fcgi_account *account);
 apr_uint32_t fcgi_stats_sum_idle(fcgi_account *account);
-apr_uint32_t fcgi_stats_sum_pressing(fcgi_account *account);
+
+/* A request of this child presses, or does no more; and whether any of any
+ * child does, which each request asks several times. */
+void fcgi_stats_press(fcgi_account *account);
+void fcgi_stats_unpress(fcgi_account *account);
+int fcgi_stats_is_pressed(fcgi_account *account);
 
 /*
  * Gives back what dead children hold of the account; looks at most every

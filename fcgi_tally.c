@@ -155,14 +155,14 @@ fcgi_moment fcgi_tally_moment(const fcgi_tally *tally, fcgi_instant now,
 
 /* ---- requests ---- */
 
-void fcgi_tally_found(fcgi_tally *tally, int there)
+void fcgi_attendance_note(fcgi_attendance *attendance, int there)
 {
     if (!there) {
-        apr_atomic_set32(&tally->gone, 1);
+        apr_atomic_set32(&attendance->gone, 1);
     }
-    else if (apr_atomic_read32(&tally->gone)
-             && apr_atomic_cas32(&tally->gone, 0, 1) == 1) {
-        apr_atomic_inc64(&tally->returns);
+    else if (apr_atomic_read32(&attendance->gone)
+             && apr_atomic_cas32(&attendance->gone, 0, 1) == 1) {
+        apr_atomic_inc32(&attendance->returns);
     }
 }
 
@@ -172,9 +172,6 @@ void fcgi_tally_add(fcgi_tally *tally, const fcgi_ended *ended)
     int span;
 
     apr_atomic_inc64(&tally->outcomes[ended->outcome]);
-    if (ended->outcome == FCGI_OUTCOME_DONE) {
-        fcgi_tally_found(tally, 1);
-    }
     if (ended->starts > 1) {
         apr_atomic_inc64(&tally->again);
     }
@@ -190,6 +187,47 @@ void fcgi_tally_add(fcgi_tally *tally, const fcgi_ended *ended)
     apr_atomic_inc32(&moment->requests);
     if (is_failure(ended->outcome)) {
         apr_atomic_inc32(&moment->failed);
+    }
+}
+
+static void join_histogram(fcgi_histogram *sum, const fcgi_histogram *part)
+{
+    int step;
+
+    for (step = 0; step < FCGI_HISTOGRAM_STEPS; step++) {
+        sum->counts[step] += part->counts[step];
+    }
+    sum->sum += part->sum;
+}
+
+/* Of two that are not the same moment the later one. */
+static void join_moment(fcgi_moment *sum, const fcgi_moment *part)
+{
+    if (part->number == sum->number) {
+        sum->requests += part->requests;
+        sum->failed += part->failed;
+    }
+    else if ((apr_int32_t)(part->number - sum->number) > 0) {
+        *sum = *part;
+    }
+}
+
+void fcgi_tally_join(fcgi_tally *sum, const fcgi_tally *part)
+{
+    int i;
+
+    for (i = 0; i < FCGI_OUTCOME_COUNT; i++) {
+        sum->outcomes[i] += part->outcomes[i];
+    }
+    sum->again += part->again;
+    sum->reused += part->reused;
+    sum->bytes_sent += part->bytes_sent;
+    sum->bytes_received += part->bytes_received;
+    for (i = 0; i < FCGI_SPAN_COUNT; i++) {
+        join_histogram(&sum->spans[i], &part->spans[i]);
+    }
+    for (i = 0; i < FCGI_MOMENTS; i++) {
+        join_moment(&sum->moments[i], &part->moments[i]);
     }
 }
 

@@ -57,11 +57,15 @@ typedef struct fcgi_tally {
     apr_uint64_t reused;         /* requests on connections kept before */
     apr_uint64_t bytes_sent;     /* to the application, records */
     apr_uint64_t bytes_received; /* from it */
-    apr_uint64_t returns;        /* how often it came back */
-    apr_uint32_t gone;           /* it was not there when last asked */
     fcgi_histogram spans[FCGI_SPAN_COUNT];
     fcgi_moment moments[FCGI_MOMENTS];
 } fcgi_tally;
+
+/* Whether the application is there, as all children see it. */
+typedef struct fcgi_attendance {
+    apr_uint32_t gone;    /* it was not there when last asked */
+    apr_uint32_t returns; /* how often it came back */
+} fcgi_attendance;
 
 /* A request that ended. */
 typedef struct fcgi_ended {
@@ -77,9 +81,12 @@ typedef struct fcgi_ended {
 /* Counts a request. */
 void fcgi_tally_add(fcgi_tally *tally, const fcgi_ended *ended);
 
-/* An attempt to connect found the application there, or not: its socket was
- * missing or refused. An answer finds it, too. */
-void fcgi_tally_found(fcgi_tally *tally, int there);
+/* Adds what part has counted to sum, which nobody counts in. */
+void fcgi_tally_join(fcgi_tally *sum, const fcgi_tally *part);
+
+/* Whoever asked the application found it there, or not: its socket was missing
+ * or refused. */
+void fcgi_attendance_note(fcgi_attendance *attendance, int there);
 
 /* Requests that ended, in all; and those that failed, for which neither the
  * client, nor its connection, nor a filter of httpd's is to blame. */

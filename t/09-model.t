@@ -32,6 +32,8 @@ my %WORLDS = (
     'requests that leave the line' => "$SMALL -DIMPATIENT=3",
     'a new child has the number of the killed one' => "$SMALL -DBORN=1",
     'connections are kept and handed on' => "$SMALL -DKEEPALIVE=1",
+    'connections are kept, and somebody has pressed before' =>
+        "$SMALL -DKEEPALIVE=1 -DPRESSES=1",
 );
 
 # [what is wrong, file, what stands there, what stands there instead, world].
@@ -98,6 +100,12 @@ my @MISTAKES = (
     ['who waits does not say so to those that keep connections', 'fcgi_line.c',
      "            fcgi_stats_notify(i + 1);\n", "            ;\n",
      "$SMALL -DKEEPALIVE=1"],
+    ['a press is counted before it is in the share', 'fcgi_stats.c',
+     "    apr_atomic_inc32(&fcgi_stats_my_share(account)->pressing);\n"
+         . "    apr_atomic_inc32(&account->presses);\n",
+     "    apr_atomic_inc32(&account->presses);\n"
+         . "    apr_atomic_inc32(&fcgi_stats_my_share(account)->pressing);\n",
+     "$SMALL -DKEEPALIVE=1"],
 );
 
 # Builds it in a folder of its own and runs it: how it ended, and its words.
@@ -138,7 +146,7 @@ for my $mistake (@MISTAKES) {
     my ($name, $file, $from, $to, $world) = @$mistake;
     my ($end, $words) = explore($world // $SMALL, file => $file,
                                 from => $from, to => $to);
-    my ($found) = $words =~ /^violated: (.*)/;
+    my ($found) = $words =~ /^violated: (?!too many states)(.*)/;
     ok(defined $found, "found: $name: " . ($found // $end))
          or diag "$end\n$words";
 }

@@ -116,6 +116,9 @@ static int post(sem_t *semaphore);
 #ifndef BORN
 #define BORN 0 /* 1: a new child takes the number of the one that was killed */
 #endif
+#ifndef PRESSES
+#define PRESSES 0 /* that began and ended before */
+#endif
 
 #define CHILDREN_MAX 4
 #define THREADS_MAX  9
@@ -214,7 +217,7 @@ static int is_pressing(const volatile apr_uint32_t *word)
             return 1;
         }
     }
-    return 0;
+    return word == &account->presses || word == &account->quiet;
 }
 
 /* True if somebody without the lock looks at a word of the slots. */
@@ -919,9 +922,12 @@ static void make_memory(apr_pool_t *pool)
     account = fcgi_stats_open_configured("model");
     fcgi_stats_open_line(account);
     slots = fcgi_stats_line(account);
+    account->presses = PRESSES;
     add_region(&w, sizeof(w));
     add_region(memory.segments[0].head, head_len);
     add_region(&account->swept_at, sizeof(account->swept_at));
+    add_region(&account->presses, sizeof(account->presses));
+    add_region(&account->quiet, sizeof(account->quiet));
     add_region(account->shares, CHILDREN_MAX * sizeof(fcgi_share));
     add_region(slots, offsetof(fcgi_slots, slot) + SLOTS * sizeof(fcgi_slot));
     add_region(slots->stands, CHILDREN_MAX * sizeof(fcgi_stand));

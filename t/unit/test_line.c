@@ -25,6 +25,7 @@
 
 #include <cmocka.h>
 
+#include <apr_atomic.h>
 #include <apr_general.h>
 #include <apr_strings.h>
 
@@ -300,6 +301,24 @@ static struct answer ask(const struct actor *actor, struct order wanted)
 static int tell(const struct actor *actor, verb verb)
 {
     return ask(actor, (struct order){ .verb = verb }).value;
+}
+
+/* Who begins to press after this process has read a word, once. */
+static struct {
+    volatile apr_uint32_t *word; /* NULL: none */
+    const struct actor *presser;
+} after_reading;
+
+/* Takes the place of APR's own. */
+apr_uint32_t apr_atomic_read32(volatile apr_uint32_t *mem)
+{
+    apr_uint32_t value = __atomic_load_n(mem, __ATOMIC_SEQ_CST);
+
+    if (after_reading.word && mem == after_reading.word) {
+        after_reading.word = NULL;
+        tell(after_reading.presser, PRESS);
+    }
+    return value;
 }
 
 /* fork(), with nothing of the output in both. */
@@ -959,6 +978,28 @@ static void nothing_is_kept_while_anybody_waits(void **state)
     assert_int_equal(leave(b, slot).value, FCGI_LINE_WAITING);
     assert_true(tell(a, KEEP));
     assert_shares(f, 1, 1, 0);
+}
+
+/* One begins to press just after its share was read, when presses of before
+ * were to be found over. */
+static void who_presses_meanwhile_is_seen_by_the_next_look(void **state)
+{
+    struct fixture *f = *state;
+    struct actor *a;
+
+    limit(f, 0, 0, 5);
+    a = start(f);
+    tell(a, PRESS);
+    assert_true(fcgi_stats_is_pressed(f->account));
+    tell(a, UNPRESS);
+    after_reading.word = &f->account->shares[a->me - 1].pressing;
+    after_reading.presser = a;
+    assert_false(fcgi_stats_is_pressed(f->account));
+    assert_null(after_reading.word);
+    assert_true(fcgi_stats_is_pressed(f->account));
+    tell(a, UNPRESS);
+    assert_false(fcgi_stats_is_pressed(f->account));
+    assert_false(fcgi_stats_is_pressed(f->account));
 }
 
 static void nothing_is_used_again_while_anybody_waits(void **state)
@@ -2256,6 +2297,7 @@ int main(void)
         TEST(above_a_lower_max_nothing_is_kept_or_handed_on),
         TEST(as_many_are_kept_as_keepalive_says),
         TEST(nothing_is_kept_while_anybody_waits),
+        TEST(who_presses_meanwhile_is_seen_by_the_next_look),
         TEST(nothing_is_used_again_while_anybody_waits),
         TEST(an_idle_connection_has_a_permit_until_it_is_dropped),
         TEST(who_keeps_a_connection_hears_of_who_waits),

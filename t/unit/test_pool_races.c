@@ -671,6 +671,23 @@ static void a_kept_connection_is_used_again_and_again(void **state)
     assert_nothing_left(backend);
 }
 
+static void an_answer_finds_the_application_there(void **state)
+{
+    fcgi_backend *backend = make_patient("back", 2);
+    fcgi_account *account = backend->line->account;
+    fcgi_ended ended = { .outcome = FCGI_OUTCOME_NO_CONNECT,
+                         .spans = { -1, -1, -1 } };
+
+    (void)state;
+    fcgi_attendance_note(&account->attendance, 0);
+    fcgi_backend_count(backend, &ended);
+    assert_int_equal(account->attendance.gone, 1);
+    ended.outcome = FCGI_OUTCOME_DONE;
+    fcgi_backend_count(backend, &ended);
+    assert_int_equal(account->attendance.gone, 0);
+    assert_int_equal(account->attendance.returns, 1);
+}
+
 static void an_idle_connection_ends_when_any_request_waits(void **state)
 {
     fcgi_backend *backend = make_patient("pressed", 2);
@@ -869,6 +886,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_watcher_with_nothing_to_watch_ends),
         cmocka_unit_test(a_kept_connection_is_used_again_and_again),
+        cmocka_unit_test(an_answer_finds_the_application_there),
         cmocka_unit_test(an_idle_connection_ends_when_any_request_waits),
         cmocka_unit_test(
             a_connection_on_its_way_to_idle_ends_when_any_request_waits),

@@ -651,30 +651,30 @@ static void a_clock_set_back_spoils_no_count(void **state)
 
 static void coming_back_is_counted_once(void **state)
 {
-    fcgi_tally *tally = new_tally();
-    int i;
+    fcgi_attendance seen = { 0, 0 };
+    apr_uint32_t i;
 
     (void)state;
-    fcgi_tally_found(tally, 1);
-    assert_int_equal(tally->gone, 0);
-    assert_int_equal(tally->returns, 0);
+    fcgi_attendance_note(&seen, 1);
+    assert_int_equal(seen.gone, 0);
+    assert_int_equal(seen.returns, 0);
     for (i = 1; i <= 3; i++) {
-        fcgi_tally_found(tally, 0);
-        fcgi_tally_found(tally, 0);
-        assert_int_equal(tally->gone, 1);
-        assert_int_equal(tally->returns, i - 1);
-        fcgi_tally_found(tally, 1);
-        fcgi_tally_found(tally, 1);
-        assert_int_equal(tally->gone, 0);
-        assert_int_equal(tally->returns, i);
+        fcgi_attendance_note(&seen, 0);
+        fcgi_attendance_note(&seen, 0);
+        assert_int_equal(seen.gone, 1);
+        assert_int_equal(seen.returns, i - 1);
+        fcgi_attendance_note(&seen, 1);
+        fcgi_attendance_note(&seen, 1);
+        assert_int_equal(seen.gone, 0);
+        assert_int_equal(seen.returns, i);
     }
-    free(tally);
 }
 
 /* ---- many at once ---- */
 
 typedef struct crowd {
     fcgi_tally *tally;
+    fcgi_attendance attendance;
     pthread_barrier_t *together;
 } crowd;
 
@@ -769,7 +769,7 @@ static void *thread_that_adds(void *baton)
 static void many_threads_lose_nothing(void **state)
 {
     fcgi_tally *tally = new_tally();
-    crowd all = { tally, NULL };
+    crowd all = { .tally = tally };
 
     (void)state;
     begin_moment(tally);
@@ -783,7 +783,7 @@ static void many_threads_lose_nothing(void **state)
 static void many_threads_begin_a_moment(void **state)
 {
     fcgi_tally *tally = new_tally();
-    crowd all = { tally, NULL };
+    crowd all = { .tally = tally };
 
     (void)state;
     run_threads(thread_that_adds, &all);
@@ -824,21 +824,58 @@ static void many_children_lose_nothing(void **state)
     munmap(tally, sizeof(*tally));
 }
 
-static void an_answer_finds_it_there(void **state)
+/* ---- joined ---- */
+
+static void what_parts_have_counted_is_added(void **state)
 {
-    fcgi_tally *tally = new_tally();
-    fcgi_ended ended = request();
+    fcgi_tally *parts[2] = { new_tally(), new_tally() };
+    fcgi_tally *sum = new_tally();
+    int i;
 
     (void)state;
-    fcgi_tally_found(tally, 0);
-    ended.outcome = FCGI_OUTCOME_NO_CONNECT;
-    fcgi_tally_add(tally, &ended);
-    assert_int_equal(tally->gone, 1);
-    ended.outcome = FCGI_OUTCOME_DONE;
-    fcgi_tally_add(tally, &ended);
-    assert_int_equal(tally->gone, 0);
-    assert_int_equal(tally->returns, 1);
-    free(tally);
+    for (i = 0; i < 2; i++) {
+        begin_moment(parts[i]);
+        add_many(parts[i]);
+        fcgi_tally_join(sum, parts[i]);
+    }
+    assert_int_equal(fcgi_tally_moment(sum, now, 0).requests, 2 * (ADDS + 1));
+    add_outcome(sum, FCGI_OUTCOME_DONE);
+    check_moment(sum, 0, 2 * ADDS + 3, fcgi_tally_moment(sum, now, 0).failed);
+    fcgi_tally_join(parts[0], parts[1]);
+    assert_int_equal(parts[0]->spans[FCGI_SPAN_WAIT].sum,
+                     sum->spans[FCGI_SPAN_WAIT].sum);
+    sum->outcomes[FCGI_OUTCOME_DONE]--;
+    sum->moments[now / MOMENT % MOMENTS].requests -= 2;
+    check_many(sum, 2);
+    for (i = 0; i < 2; i++) {
+        free(parts[i]);
+    }
+    free(sum);
+}
+
+/* Moments of one place of the ring, of which one part has an older one. */
+static void of_two_moments_the_later_one_counts(void **state)
+{
+    fcgi_tally *early = new_tally(), *late = new_tally();
+    int is_early;
+
+    (void)state;
+    add_outcome(early, FCGI_OUTCOME_DONE);
+    add_outcome(early, FCGI_OUTCOME_DONE);
+    now = START + MOMENTS * MOMENT;
+    add_outcome(late, FCGI_OUTCOME_NO_CONNECT);
+    for (is_early = 0; is_early < 2; is_early++) {
+        fcgi_tally *sum = new_tally();
+
+        now = START + MOMENTS * MOMENT;
+        fcgi_tally_join(sum, is_early ? early : late);
+        fcgi_tally_join(sum, is_early ? late : early);
+        check_moment(sum, 0, 1, 1);
+        assert_int_equal(fcgi_tally_requests(sum), 3);
+        free(sum);
+    }
+    free(early);
+    free(late);
 }
 
 /* Each time it is gone all find it back, and all see that it was gone before
@@ -851,28 +888,26 @@ static void *thread_that_finds(void *baton)
     for (i = 0; i < ROUNDS; i++) {
         if (pthread_barrier_wait(all->together)
             == PTHREAD_BARRIER_SERIAL_THREAD) {
-            fcgi_tally_found(all->tally, 0);
+            fcgi_attendance_note(&all->attendance, 0);
         }
         pthread_barrier_wait(all->together);
-        fcgi_tally_found(all->tally, 1);
+        fcgi_attendance_note(&all->attendance, 1);
     }
     return NULL;
 }
 
 static void many_that_find_it_back_count_once(void **state)
 {
-    fcgi_tally *tally = new_tally();
-    crowd all = { tally, NULL };
+    crowd all = { .tally = NULL };
 
     (void)state;
     assert_int_equal(pthread_barrier_init(&seen_by_all.all, NULL, THREADS), 0);
-    seen_by_all.word = &tally->gone;
+    seen_by_all.word = &all.attendance.gone;
     run_threads(thread_that_finds, &all);
     seen_by_all.word = NULL;
     pthread_barrier_destroy(&seen_by_all.all);
-    assert_int_equal(tally->returns, ROUNDS);
-    assert_int_equal(tally->gone, 0);
-    free(tally);
+    assert_int_equal(all.attendance.returns, ROUNDS);
+    assert_int_equal(all.attendance.gone, 0);
 }
 
 /* All see it gone and back as they please: it came back no more often than
@@ -884,22 +919,20 @@ static void *thread_that_looks(void *baton)
 
     pthread_barrier_wait(all->together);
     for (i = 0; i < ROUNDS; i++) {
-        fcgi_tally_found(all->tally, 0);
-        fcgi_tally_found(all->tally, 1);
+        fcgi_attendance_note(&all->attendance, 0);
+        fcgi_attendance_note(&all->attendance, 1);
     }
     return NULL;
 }
 
 static void it_comes_back_no_more_often_than_it_goes(void **state)
 {
-    fcgi_tally *tally = new_tally();
-    crowd all = { tally, NULL };
+    crowd all = { .tally = NULL };
 
     (void)state;
     run_threads(thread_that_looks, &all);
-    assert_in_range(tally->returns, 1, THREADS * ROUNDS);
-    assert_int_equal(tally->gone, 0);
-    free(tally);
+    assert_in_range(all.attendance.returns, 1, THREADS * ROUNDS);
+    assert_int_equal(all.attendance.gone, 0);
 }
 
 #define TEST(name) cmocka_unit_test(name)
@@ -924,10 +957,11 @@ int main(void)
         TEST(what_is_older_is_forgotten),
         TEST(a_clock_set_back_spoils_no_count),
         TEST(coming_back_is_counted_once),
-        TEST(an_answer_finds_it_there),
         TEST(many_threads_lose_nothing),
         TEST(many_threads_begin_a_moment),
         TEST(many_children_lose_nothing),
+        TEST(what_parts_have_counted_is_added),
+        TEST(of_two_moments_the_later_one_counts),
         TEST(many_that_find_it_back_count_once),
         TEST(it_comes_back_no_more_often_than_it_goes),
     };
