@@ -14,6 +14,7 @@ use Httpd;
 use POSIX ();
 use Private;
 use Socket qw(IPPROTO_TCP TCP_NODELAY);
+use Strace;
 use Test::More;
 
 my $HEAD = "Content-Type: text/plain\r\n\r\n";
@@ -313,48 +314,24 @@ subtest 'a small request comes at once' => sub {
     }
 };
 
-# The names of the system calls of httpd on the connection to the application
-# once that is there; waiting for it is not counted.
-sub calls_on_backend {
-    my ($trace) = @_;
-    my $address = $app->address =~ /:(\d+)$/ ? "htons($1)" : $app->address;
-    my ($fd, @calls);
-    for my $line (split /\n/, $trace) {
-        $line =~ s/^\d+ +//;
-        $fd = $1 if $line =~ /^connect\((\d+), .*\Q$address\E/;
-        next if !defined $fd;
-        push @calls, $1 if $line =~ /^(\w+)\((?:\[\{fd=)?$fd\b/;
-        last if $line =~ /^close\($fd\)/;
-    }
-    shift @calls while @calls && $calls[0] !~ /send|write/;
-    return @calls;
-}
-
-# How often a small request writes, waits and so on, and the calls themselves;
-# nothing if strace may not look.
+# How often a small request writes, waits and so on, and the names of its calls;
+# nothing if strace may not look. Waiting for the connection is not counted.
 sub calls_of_a_request {
-    my $file = $httpd->root . '/trace';
-    my $trace = Private::spawn(
-        log => $httpd->root . '/strace', exec => [
-            'strace', '-f', '-o', $file, '-e', 'trace=connect,sendto,'
-            . 'sendmsg,write,writev,poll,ppoll,recvfrom,recvmsg,read,readv,'
-            . 'close', map { ('-p', $_) } $httpd->pids ]);
-    Private::wait_until(5, sub {
-        my @attached = Private::slurp($httpd->root . '/strace') =~ /attached/g;
-        @attached >= $httpd->pids || !Private::alive($trace);
-    });
-    return if !Private::alive($trace);
+    my $trace = Strace->attach([$httpd->pids],
+        'connect,sendto,sendmsg,write,writev,poll,ppoll,recvfrom,recvmsg,read,'
+        . 'readv,close') or return;
     Client->request($httpd->port,
         "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
         . "Connection: close\r\n\r\n" . 'x' x 100);
     $app->wait_report($_) for qw(begun request);
     my @calls;
     Private::wait_until(5, sub {
-        @calls = calls_on_backend(Private::slurp($file));
+        @calls = map { $_->[0] }
+            Strace::on_connection($app->address, $trace->lines);
         ($calls[-1] // '') eq 'close';
     });
-    Private::end($trace, 'INT');
-    unlink $file, $httpd->root . '/strace';
+    $trace->end;
+    shift @calls while @calls && $calls[0] !~ /send|write/;
     my %count;
     $count{ /send|write/ ? 'write' : /poll/ ? 'wait' : /recv|read/ ? 'read'
             : $_ }++ for @calls;
@@ -363,7 +340,7 @@ sub calls_of_a_request {
 
 # On a busy machine an application may be so late that it is waited for twice.
 subtest 'system calls of a small request' => sub {
-    plan skip_all => 'no strace here' if !-x '/usr/bin/strace';
+    plan skip_all => 'no strace here' if !Strace::is_here();
     plan skip_all => 'it waits without a thread' if defined $ENV{PARK};
     my ($count, @calls);
     for (1 .. 5) {

@@ -10,6 +10,7 @@ use FcgiApp;
 use Httpd;
 use PhpFpm;
 use Private;
+use Strace;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -227,30 +228,23 @@ EOC
 # and the time it took; nothing if strace cannot be had.
 sub count_calls {
     my ($server, $path) = @_;
-    my $dir = Private::temp_dir('strace');
-    my $pid = Private::spawn(log => "$dir/log", exec => [
-        qw(strace -f -c -U), 'calls,name', '-e',
-        'trace=write,writev,sendto,sendmsg,sendfile,read,readv,recvfrom',
-        '-o', "$dir/calls", '-p', ($server->pids)[0]]);
-    Private::wait_until(5, sub {
-        Private::slurp("$dir/log") =~ /attached/ || !Private::alive($pid);
-    });
-    return if !Private::alive($pid);
+    my $trace = Strace->attach([($server->pids)[0]],
+        'write,writev,sendto,sendmsg,sendfile,read,readv,recvfrom') or return;
     my $started = time;
     my (undef, $length) = Private::run(
         qw(curl -q -s -o /dev/null -w %{size_download}),
         'http://127.0.0.1:' . $server->port . $path);
     my %count = (length => $length, seconds => time - $started,
                  in => 0, out => 0);
-    Private::end($pid, 'INT');
-    my %calls = reverse Private::slurp("$dir/calls") =~ /^\s*(\d+) (\w+)$/mg;
-    delete $calls{total};
-    $count{/read|recv/ ? 'in' : 'out'} += $calls{$_} for keys %calls;
+    for my $line ($trace->end) {
+        $count{$1 eq 'read' || $1 eq 'recv' ? 'in' : 'out'}++
+            if $line =~ /^\d+ +(read|recv|write|send)/;
+    }
     return \%count;
 }
 
 subtest 'an answer costs no more writes than without' => sub {
-    plan skip_all => 'no strace here' if system 'command -v strace >/dev/null';
+    plan skip_all => 'no strace here' if !Strace::is_here();
     my $server = Httpd->start(
         mpm => one_process(), modules => [qw(proxy proxy_fcgi)],
         vars => { APP => $writer->handler, PROXIED => $proxied },

@@ -14,6 +14,7 @@ use Httpd;
 use POSIX ();
 use Private;
 use Socket qw(SOL_SOCKET SO_RCVBUF);
+use Strace;
 use Test::More;
 
 my $MB = 1024 * 1024;
@@ -158,17 +159,9 @@ subtest 'a program that httpd starts gets none of them' => sub {
 # cannot be had.
 sub count_sendfile {
     my ($httpd, $code) = @_;
-    my $dir = Private::temp_dir('strace');
-    my $pid = Private::spawn(log => "$dir/log", exec => [
-        qw(strace -f -e trace=sendfile -o), "$dir/calls",
-        map { ('-p', $_) } $httpd->pids]);
-    Private::wait_until(5, sub {
-        Private::slurp("$dir/log") =~ /attached/ || !Private::alive($pid);
-    });
-    return if !Private::alive($pid);
+    my $trace = Strace->attach([$httpd->pids], 'sendfile') or return;
     $code->();
-    Private::end($pid, 'INT');
-    return scalar(() = Private::slurp("$dir/calls") =~ /\bsendfile\(/g);
+    return scalar grep { /\bsendfile\(/ } $trace->end;
 }
 
 my %sendfile = ('' => 1, 'EnableSendfile On' => 1, 'EnableSendfile Off' => 0,
@@ -177,8 +170,7 @@ my %sendfile = ('' => 1, 'EnableSendfile On' => 1, 'EnableSendfile Off' => 0,
 for my $lines (sort keys %sendfile) {
     my $name = $lines =~ s/\n/ /gr || 'no word of sendfile';
     subtest $name => sub {
-        plan skip_all => 'no strace here'
-            if system 'command -v strace >/dev/null';
+        plan skip_all => 'no strace here' if !Strace::is_here();
         my $httpd = start($lines);
         my $calls = count_sendfile($httpd, sub {
             my @readers = map { open_reader($httpd) } 1 .. 3;
@@ -201,8 +193,7 @@ for my $lines (sort keys %sendfile) {
 my $goes_so = $app->address =~ m{^/};
 for my $lines ('', 'EnableSendfile Off') {
     subtest 'a body, ' . ($lines || 'no word of sendfile') => sub {
-        plan skip_all => 'no strace here'
-            if system 'command -v strace >/dev/null';
+        plan skip_all => 'no strace here' if !Strace::is_here();
         my $httpd = start($lines);
         my $body = substr $PAGE, 0, $MB;
         my $calls = count_sendfile($httpd, sub {

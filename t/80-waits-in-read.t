@@ -10,6 +10,7 @@ use Client;
 use FcgiApp;
 use Httpd;
 use Private;
+use Strace;
 use Test::More;
 use Time::HiRes qw(sleep);
 
@@ -204,33 +205,15 @@ subtest 'the client leaves' => sub {
 # each; nothing if strace may not look.
 sub trace_calls {
     my ($code) = @_;
-    my ($file, $log) = map { $httpd->root . "/$_" } qw(trace strace);
-    my $trace = Private::spawn(log => $log, exec => [
-        'strace', '-f', '-o', $file, '-e', 'trace=connect,sendmsg,write,'
-        . 'writev,sendfile,?poll,?ppoll,recvfrom,read,fcntl,setsockopt',
-        map { ('-p', $_) } $httpd->pids ]);
-    Private::wait_until($PATIENCE, sub {
-        my @attached = Private::slurp($log) =~ /attached/g;
-        @attached >= $httpd->pids || !Private::alive($trace);
-    });
-    return if !Private::alive($trace);
+    my $trace = Strace->attach([$httpd->pids],
+        'connect,sendmsg,write,writev,sendfile,?poll,?ppoll,recvfrom,read,'
+        . 'fcntl,setsockopt') or return;
     $code->();
-    Private::end($trace, 'INT');
-    my $address = $traced->address =~ /:(\d+)$/ ? "htons($1)"
-        : $traced->address;
-    my ($fd, @calls);
-    for my $line (split /\n/, Private::slurp($file)) {
-        $fd = $1 if $line =~ /connect\((\d+), .*\Q$address\E/;
-        next if !defined $fd;
-        push @calls, [$1, $line]
-            if $line =~ /^\d+ +(p?poll)\(\[.*\{fd=$fd\b/
-            || $line =~ /^\d+ +(\w+)\($fd\b/;
-    }
-    return @calls;
+    return Strace::on_connection($traced->address, $trace->end);
 }
 
 subtest 'system calls' => sub {
-    plan skip_all => 'no strace here' if !-x '/usr/bin/strace';
+    plan skip_all => 'no strace here' if !Strace::is_here();
     plan skip_all => 'it waits without a thread' if defined $ENV{PARK};
     my @calls = trace_calls(sub { keep_one('/traced') for 1 .. 12 })
         or plan skip_all => 'strace may not look here';

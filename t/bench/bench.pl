@@ -56,7 +56,7 @@ my $TRACED = 500;               # requests under strace
 # For two workers: 2 connections in all where a gateway can say that.
 my @OVERLOADED = (
     [fcgi => max => 2], [proxy =>], ['nginx'],
-    [fcgi => max => 2, keep => 2], [proxy => max => 1, keep => 1],
+    [fcgi => max => 2, keep => 1], [proxy => max => 1, keep => 1],
     [nginx => keep => 1],
 );
 
