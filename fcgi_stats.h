@@ -69,12 +69,11 @@ typedef struct fcgi_account {
                                      * changes then */
     apr_uint64_t swept_at;          /* when dead children were last looked for;
                                      * atomic */
-    apr_uint32_t presses;       /* how often a request began to press, and */
-    apr_uint32_t quiet;         /* up to which of them none does any more;
-                                     * both atomic */
-    fcgi_attendance attendance; /* atomic */
-    fcgi_instant failed_at;     /* when a failure was last said in the log */
-    apr_uint32_t failures;      /* that the log does not say yet */
+    apr_uint32_t presses;           /* that have begun; atomic */
+    apr_uint32_t quiet;             /* after so many none went on; atomic */
+    fcgi_attendance attendance;     /* atomic */
+    fcgi_instant failed_at; /* when a failure was last said in the log */
+    apr_uint32_t failures;  /* that the log does not say yet */
     fcgi_part parts[FCGI_STATS_TALLIES]; /* atomic */
     fcgi_share shares[];                 /* atomic; of child 1, 2, ... */
 } fcgi_account;
