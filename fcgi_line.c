@@ -451,14 +451,17 @@ int fcgi_line_hand_on(fcgi_line *line, void *conn)
 
 /* Moves a connection from in use to idle, unless there are as many, or a
  * request waits. Says first that it is idle, and looks whether that makes too
- * many then: others may do the same at this moment. */
+ * many then: others may do the same at this moment. It says nothing where there
+ * is no room, as that would keep others from what becomes free. */
 static int move_to_idle(fcgi_line *line)
 {
-    if (fcgi_stats_is_pressed(line->account)) {
+    if (fcgi_stats_is_pressed(line->account)
+        || fcgi_stats_sum_idle(line->account) >= line->limits.keepalive) {
         return 0;
     }
     apr_atomic_inc32(&mine(line)->idle);
     if (fcgi_stats_sum_idle(line->account) > line->limits.keepalive) {
+        /* another child did so in the same moment, which no test can choose */
         apr_atomic_dec32(&mine(line)->idle);
         return 0;
     }

@@ -8,6 +8,8 @@
 
 #include <stdlib.h>
 
+#include <apr_strings.h>
+
 #include <ap_mpm.h>
 #include <http_config.h>
 #include <http_core.h>
@@ -30,10 +32,10 @@ APLOG_USE_MODULE(fastcgi_handler);
 /* The type of our lock in the directive Mutex. */
 #define MUTEX_TYPE "fcgi-backends"
 
-/* Where the shared memory is found again after a restart. Another layout of
- * fcgi_stats or of its accounts needs another name: the module's file may be
- * exchanged between restarts. */
-#define RETAINED "mod_fastcgi_handler/accounts/5"
+/* Where the shared memory is found again after a restart. The module's file
+ * may be exchanged before: another layout of the memory has another name by its
+ * sizes, and one of the same sizes needs another number here. */
+#define RETAINED "mod_fastcgi_handler/accounts/6/"
 
 /* prefork: how often idle.c's watcher asks whether its child has to stop. */
 #define ASK_EVERY apr_time_from_sec(1)
@@ -132,7 +134,9 @@ static apr_status_t create_stats(server_rec *s, fcgi_stats *stats)
 /* The shared memory of this server, made if there is none. */
 static apr_status_t open_stats(server_rec *s)
 {
-    fcgi_stats *stats = ap_retained_data_get(RETAINED);
+    const char *name = apr_pstrcat(s->process->pconf, RETAINED,
+                                   fcgi_stats_layout(s->process->pconf), NULL);
+    fcgi_stats *stats = ap_retained_data_get(name);
 
     if (stats && stats->segments[0].head) {
         fcgi_stats_use(stats);
@@ -140,7 +144,7 @@ static apr_status_t open_stats(server_rec *s)
         return APR_SUCCESS;
     }
     if (!stats) {
-        stats = ap_retained_data_create(RETAINED, sizeof(*stats));
+        stats = ap_retained_data_create(name, sizeof(*stats));
     }
     return create_stats(s, stats);
 }

@@ -5,10 +5,11 @@
  * fcgi_stats.h. The memory is APR's, without a name, inherited by fork().
  *
  * Why a killed child leaves nothing behind: it writes only its own share and
- * its own slots in lines, and others only set single words of them. Each
- * account has a lock of its own, which the system gives back. Its lock on a
- * byte of the presence file ends with it, whatever ended it; then
- * all that carries its number is cleared.
+ * its own slots in lines, and others only set single words of them. What all
+ * write in common counts what has been, and is right after any number of them:
+ * tallies, presses, attendance. Each account has a lock of its own, which the
+ * system gives back. Its lock on a byte of the presence file ends with it,
+ * whatever ended it; then all that carries its number is cleared.
  */
 #include "fcgi_stats.h"
 
@@ -165,6 +166,18 @@ apr_status_t fcgi_stats_create(fcgi_stats *made, apr_pool_t *pool,
         stats->segments[0].head->life.since = apr_time_now();
     }
     return rv;
+}
+
+const char *fcgi_stats_layout(apr_pool_t *pool)
+{
+    return apr_psprintf(
+        pool,
+        "%" APR_SIZE_T_FMT "-%" APR_SIZE_T_FMT "-%" APR_SIZE_T_FMT
+        "-%" APR_SIZE_T_FMT "-%" APR_SIZE_T_FMT "-%" APR_SIZE_T_FMT
+        "-%" APR_SIZE_T_FMT,
+        sizeof(fcgi_stats), sizeof(fcgi_segment_head), sizeof(fcgi_account),
+        sizeof(fcgi_share), sizeof(fcgi_slots), sizeof(fcgi_slot),
+        sizeof(fcgi_stand));
 }
 
 void fcgi_stats_use(fcgi_stats *made)
@@ -586,10 +599,12 @@ void fcgi_stats_unpress(fcgi_account *account)
 }
 
 /* The shares of all are looked at only if there was a press since somebody saw
- * none in them. */
+ * none in them; they are read after presses, an order in which APR 1.7.0 does
+ * not read. */
 int fcgi_stats_is_pressed(fcgi_account *account)
 {
-    apr_uint32_t presses = apr_atomic_read32(&account->presses);
+    apr_uint32_t presses =
+        __atomic_load_n(&account->presses, __ATOMIC_ACQUIRE);
 
     if (presses == apr_atomic_read32(&account->quiet)) {
         return 0;

@@ -109,6 +109,9 @@ apr_status_t fcgi_stats_create(fcgi_stats *stats, apr_pool_t *pool,
                                apr_global_mutex_t *lock,
                                apr_uint32_t children);
 
+/* The sizes of all that the memory consists of, as a word. In pool. */
+const char *fcgi_stats_layout(apr_pool_t *pool);
+
 /* Uses memory that was made, in this process; in the parent after each start
  * of the configuration. */
 void fcgi_stats_use(fcgi_stats *stats);
@@ -176,7 +179,7 @@ fcgi_tally *fcgi_stats_my_tally(fcgi_account *account);
 fcgi_tally fcgi_stats_tally(const fcgi_account *account);
 
 /* The shares of all children, added; and one number of them, which each
- * request asks. */
+ * request asks that keeps its connection. */
 fcgi_share fcgi_stats_sum(fcgi_account *account);
 apr_uint32_t fcgi_stats_sum_idle(fcgi_account *account);
 

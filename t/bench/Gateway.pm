@@ -12,9 +12,7 @@
 #               httpd that answers itself, and least, for the least that a
 #               gateway can do (answer.c, of a target on a unix socket)
 #     keep      0: a connection to the application for each request; else how
-#               many idle ones are kept in each of two processes: nginx counts
-#               them so, mod_proxy_fcgi keeps all that it has made, and
-#               keepalive= counts those of all processes together
+#               many idle ones are kept
 #     max       fcgi: max= of the backend; proxy with keep: connections of a
 #               child (its max=), else no limit. nginx has none that waits
 #     targets   [{ name, type => app or php, address => path or host:port }];
@@ -193,9 +191,8 @@ sub scripts {
 # FcgiScript Virtual: no file is looked for, as with ProxyPass and nginx.
 sub fcgi_lines {
     my ($self, $target) = @_;
-    my $kept = $self->{keep} * $self->{children};
     my $settings = ($self->{max} ? " max=$self->{max}" : '')
-        . ($kept ? " keepalive=$kept" : '');
+        . ($self->{keep} ? " keepalive=$self->{keep}" : '');
     my $backend = $settings ? "FcgiBackend $target->{address}$settings\n" : '';
     return $backend . ($target->{type} eq 'php' ? <<"EOP" : <<"EOA");
 <Directory \@DOCROOT\@/$target->{name}>

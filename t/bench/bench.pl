@@ -56,7 +56,7 @@ my $TRACED = 500;               # requests under strace
 # For two workers: 2 connections in all where a gateway can say that.
 my @OVERLOADED = (
     [fcgi => max => 2], [proxy =>], ['nginx'],
-    [fcgi => max => 2, keep => 1], [proxy => max => 1, keep => 1],
+    [fcgi => max => 2, keep => 2], [proxy => max => 1, keep => 1],
     [nginx => keep => 1],
 );
 
@@ -370,9 +370,10 @@ sub own {
         . ' memory. The least: one write by each', 'of its threads, which then'
         . ' waits and reads until it has all, and answers with 13 bytes.');
     my $target = app_target('unix');
+    # keepalive= counts those of both processes, the others those of each
+    my %keep = (alone => 0, least => 0, fcgi => 32, proxy => 16, nginx => 16);
     my @gateways = map {
-        Gateway->start(kind => $_, targets => [$target],
-                       keep => /alone|least/ ? 0 : 16)
+        Gateway->start(kind => $_, targets => [$target], keep => $keep{$_})
     } qw(alone least fcgi proxy nginx);
     own_of($target, @$_, @gateways)
         for [8, 16], [100_000, 16], [10 * $MB, 2];

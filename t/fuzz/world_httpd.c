@@ -593,6 +593,12 @@ fcgi_share *fcgi_stats_my_share(fcgi_account *account)
     abort();
 }
 
+fcgi_tally *fcgi_stats_my_tally(fcgi_account *account)
+{
+    (void)account;
+    abort();
+}
+
 /* ---- idle connections ---- */
 
 int fcgi_idle_is_on(void)

@@ -76,6 +76,7 @@ static int post(sem_t *semaphore);
 #define apr_atomic_inc32                               inc_word
 #define apr_atomic_dec32                               dec_word
 #define apr_atomic_cas32                               cas_word
+#define __atomic_load_n(word, order)                   read_word(word)
 #define pthread_mutex_lock                             take_mutex
 #define pthread_mutex_unlock                           give_mutex_back
 #define pthread_mutex_consistent                       repair_mutex
