@@ -146,6 +146,7 @@ static apr_interval_time_t connect_time(const fcgi_acquire *acquire)
 /* Room in the backlog goes to those of this child first that came first. */
 static void wait_in_backlog(fcgi_acquire *acquire)
 {
+    fcgi_backend_press(acquire->conn);
     if (!acquire->backlogged.bell) {
         fcgi_backlog_enter(acquire->backend->backlog, &acquire->backlogged,
                            fcgi_acquire_bell(acquire));
@@ -165,7 +166,7 @@ static void begin_connecting(fcgi_acquire *acquire)
     acquire->denied_at = 0;
     acquire->limit = connect_time(acquire);
     acquire->pause = PAUSE_FIRST;
-    fcgi_backend_press(conn);
+    conn->used_at = acquire->since;
     if (!acquire->may_wait
         && !fcgi_backlog_is_empty(acquire->backend->backlog)) {
         wait_in_backlog(acquire); /* behind those that wait already */
@@ -279,7 +280,16 @@ static int is_early(fcgi_acquire *acquire)
     return 0;
 }
 
-/* One attempt to connect, or a look at the one that is under way. */
+static apr_status_t open_conn(fcgi_acquire *acquire, int may_wait)
+{
+    return fcgi_conn_open(acquire->conn, acquire->backend->address,
+                          attempt_until(acquire), may_wait, acquire->pool,
+                          &acquire->result);
+}
+
+/* One attempt to connect, or a look at the one that is under way. Who is let in
+ * at once presses nobody: under load there is always one that connects, and no
+ * connection would be kept. */
 static apr_status_t try_to_connect(fcgi_acquire *acquire)
 {
     const fcgi_backend *backend = acquire->backend;
@@ -288,14 +298,30 @@ static apr_status_t try_to_connect(fcgi_acquire *acquire)
     if (!acquire->under_way) {
         fcgi_backend_look(backend, acquire->conn);
     }
-    rv =
-        fcgi_conn_open(acquire->conn, backend->address, attempt_until(acquire),
-                       acquire->may_wait, acquire->pool, &acquire->result);
+    rv = open_conn(acquire, 0);
+    if (APR_STATUS_IS_EAGAIN(rv) && acquire->may_wait
+        && backend->address->path) {
+        fcgi_backend_press(acquire->conn);
+        rv = open_conn(acquire, 1);
+    }
     acquire->under_way = APR_STATUS_IS_EINPROGRESS(rv);
     if (!acquire->under_way) {
         fcgi_backend_found(backend, acquire->conn, rv);
     }
     return rv;
+}
+
+/* Presses when the attempt that is under way takes long. */
+static void press_in_time(fcgi_acquire *acquire)
+{
+    fcgi_instant when = fcgi_backend_press_time(acquire->conn);
+
+    if (when && fcgi_clock_now() >= when) {
+        fcgi_backend_press(acquire->conn);
+    }
+    else if (when) {
+        fcgi_wait_until(&acquire->wait, when);
+    }
 }
 
 static void step_connecting(fcgi_acquire *acquire)
@@ -316,8 +342,10 @@ static void step_connecting(fcgi_acquire *acquire)
     else if (APR_STATUS_IS_EINPROGRESS(rv)) {
         acquire->wait.wants = FCGI_WANTS_WRITE;
         fcgi_wait_until(&acquire->wait, acquire->conn->wake_at);
+        press_in_time(acquire);
     }
     else {
+        fcgi_backend_press(acquire->conn);
         pause_or_give_up(acquire);
         if (acquire->state == FCGI_ACQUIRE_CONNECTING && !is_early(acquire)) {
             /* the pause was over before it was looked at */

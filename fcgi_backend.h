@@ -66,9 +66,9 @@ int fcgi_backend_is_outdated(const fcgi_backend *backend,
  * as this connection was kept, and has a worker. */
 fcgi_instant fcgi_backend_press_time(const fcgi_conn *conn);
 
-/* Its request waits for the application, in line, for a connection, or long
- * enough for the first byte, and says so: idle connections to the backend are
- * given up, in all children. */
+/* Its request waits for the application, in line, for room in the backlog, or
+ * long enough to be connected or for the first byte, and says so: idle
+ * connections to the backend are given up, in all children. */
 void fcgi_backend_press(fcgi_conn *conn);
 
 /* The first byte is here, or never comes. */

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -194,6 +195,64 @@ static void behind_another_it_ends_too(void **state)
     assert_true(fcgi_backlog_is_empty(world.backend->backlog));
 }
 
+/* A port where somebody listens, and has no room for one more. */
+static unsigned int fill_port(void)
+{
+    struct sockaddr_in name = { .sin_family = AF_INET };
+    socklen_t len = sizeof(name);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    world.sockets[world.count++] = fd;
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(fd, (struct sockaddr *)&name, len), 0);
+    assert_int_equal(listen(fd, 0), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&name, &len), 0);
+    fd = socket(AF_INET, SOCK_STREAM, 0);
+    world.sockets[world.count++] = fd;
+    assert_int_equal(connect(fd, (struct sockaddr *)&name, len), 0);
+    return ntohs(name.sin_port);
+}
+
+/* Idle connections are given up for it in time: 5 ms. */
+static void one_that_is_not_let_in_presses_in_time(void **state)
+{
+    fcgi_acquire acquire;
+    fcgi_instant from;
+
+    (void)state;
+    look = 0;
+    assert_null(fcgi_address_parse(
+        world.pool, apr_psprintf(world.pool, "fcgi:127.0.0.1:%u", fill_port()),
+        (fcgi_address **)&world.backend->address));
+    fcgi_acquire_init(&acquire, world.backend, world.pool);
+    acquire.connect = LIMIT;
+    from = now;
+    fcgi_acquire_begin(&acquire);
+    assert_int_equal(fcgi_acquire_step(&acquire), FCGI_OUTCOME_PENDING);
+    assert_false(acquire.conn->pressing);
+    assert_int_equal(acquire.wait.wants, FCGI_WANTS_WRITE);
+    assert_int_equal(acquire.wait.wake_at, from + apr_time_from_msec(5));
+    now = acquire.wait.wake_at;
+    assert_int_equal(fcgi_acquire_step(&acquire), FCGI_OUTCOME_PENDING);
+    assert_true(acquire.conn->pressing);
+    assert_int_equal(step_to_the_end(&acquire), FCGI_OUTCOME_NO_CONNECT);
+}
+
+static void one_that_finds_no_room_presses_at_once(void **state)
+{
+    fcgi_acquire acquire;
+
+    (void)state;
+    look = 0;
+    fill_backlog();
+    fcgi_acquire_init(&acquire, world.backend, world.pool);
+    acquire.connect = LIMIT;
+    fcgi_acquire_begin(&acquire);
+    assert_int_equal(fcgi_acquire_step(&acquire), FCGI_OUTCOME_PENDING);
+    assert_true(acquire.conn->pressing);
+    assert_int_equal(step_to_the_end(&acquire), FCGI_OUTCOME_NO_CONNECT);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -202,6 +261,8 @@ int main(void)
         TEST(an_application_that_is_not_there_is_tried_to_the_end),
         TEST(a_full_backlog_is_tried_to_the_end),
         TEST(behind_another_it_ends_too),
+        TEST(one_that_is_not_let_in_presses_in_time),
+        TEST(one_that_finds_no_room_presses_at_once),
     };
     apr_pool_t *pool;
 

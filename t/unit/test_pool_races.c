@@ -671,6 +671,23 @@ static void a_kept_connection_is_used_again_and_again(void **state)
     assert_nothing_left(backend);
 }
 
+/* Under load there is always one that connects: if it pressed, no connection
+ * would be kept. */
+static void one_that_is_let_in_at_once_does_not_press(void **state)
+{
+    fcgi_backend *backend = make_patient("at once", 2);
+    apr_uint32_t *presses = &backend->line->account->presses;
+    fcgi_conn *conn = must_acquire(backend);
+
+    (void)state;
+    assert_int_equal(*presses, 0);
+    fcgi_line_press(backend->line); /* which would have been seen */
+    fcgi_line_unpress(backend->line);
+    assert_int_equal(*presses, 1);
+    fcgi_backend_release(backend, conn, 0);
+    assert_nothing_left(backend);
+}
+
 static void an_answer_finds_the_application_there(void **state)
 {
     fcgi_backend *backend = make_patient("back", 2);
@@ -886,6 +903,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_watcher_with_nothing_to_watch_ends),
         cmocka_unit_test(a_kept_connection_is_used_again_and_again),
+        cmocka_unit_test(one_that_is_let_in_at_once_does_not_press),
         cmocka_unit_test(an_answer_finds_the_application_there),
         cmocka_unit_test(an_idle_connection_ends_when_any_request_waits),
         cmocka_unit_test(
