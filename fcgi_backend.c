@@ -65,16 +65,27 @@ void fcgi_backend_count_parked(const fcgi_backend *backend, int is_parked)
     }
 }
 
-fcgi_instant fcgi_backend_press_time(const fcgi_conn *conn)
-{
-    return !conn->reused && !conn->pressing ? conn->used_at + BUSY : 0;
-}
-
 void fcgi_backend_press(fcgi_conn *conn)
 {
     if (!conn->pressing) {
         conn->pressing = 1;
         fcgi_line_press(conn->line);
+    }
+}
+
+void fcgi_backend_press_in_time(fcgi_conn *conn, fcgi_instant now,
+                                fcgi_wait *wait)
+{
+    fcgi_instant when = conn->used_at + BUSY;
+
+    if (conn->reused || conn->pressing) {
+        return;
+    }
+    if (now < when) {
+        fcgi_wait_until(wait, when);
+    }
+    else {
+        fcgi_backend_press(conn);
     }
 }
 

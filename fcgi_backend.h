@@ -13,6 +13,7 @@
 #include "fcgi_conn.h"
 #include "fcgi_line.h"
 #include "fcgi_outcome.h"
+#include "fcgi_wait.h"
 
 /* What a unix socket's path leads to, as this process saw it last. */
 typedef struct fcgi_place {
@@ -62,14 +63,16 @@ void fcgi_backend_found(const fcgi_backend *backend, fcgi_conn *conn,
 int fcgi_backend_is_outdated(const fcgi_backend *backend,
                              const fcgi_conn *conn, fcgi_instant now);
 
-/* When fcgi_backend_press() is due if the application is silent; 0: never,
- * as this connection was kept, and has a worker. */
-fcgi_instant fcgi_backend_press_time(const fcgi_conn *conn);
-
 /* Its request waits for the application, in line, for room in the backlog, or
  * long enough to be connected or for the first byte, and says so: idle
  * connections to the backend are given up, in all children. */
 void fcgi_backend_press(fcgi_conn *conn);
+
+/* The same if the application has been silent for long enough at now; else wait
+ * lasts no longer than until then. Never on a connection that was kept, which
+ * has a worker. */
+void fcgi_backend_press_in_time(fcgi_conn *conn, fcgi_instant now,
+                                fcgi_wait *wait);
 
 /* The first byte is here, or never comes. */
 void fcgi_backend_unpress(fcgi_conn *conn);

@@ -190,15 +190,16 @@ static apr_status_t wait_in_backlog(fcgi_connecting *connecting,
     return rv;
 }
 
-/* Most backlogs have room: this is tried first, without waiting, which needs
- * fewer system calls, and comes no sooner than who may wait would. */
 static apr_status_t try_path(fcgi_connecting *connecting,
                              apr_sockaddr_t *address,
                              apr_interval_time_t timeout)
 {
-    apr_status_t rv =
-        create_socket(&connecting->socket, address, connecting->pool);
+    apr_status_t rv;
 
+    if (timeout > 0) {
+        return wait_in_backlog(connecting, address, timeout);
+    }
+    rv = create_socket(&connecting->socket, address, connecting->pool);
     if (rv == APR_SUCCESS) {
         rv = ask_socket(connecting->socket, address);
     }
@@ -208,9 +209,7 @@ static apr_status_t try_path(fcgi_connecting *connecting,
     if (APR_STATUS_IS_EINPROGRESS(rv)) {
         rv = APR_EAGAIN; /* no system here says so; it would mean the same */
     }
-    return APR_STATUS_IS_EAGAIN(rv) && timeout > 0
-               ? wait_in_backlog(connecting, address, timeout)
-               : rv;
+    return rv;
 }
 
 /* Connects to what a path leads to now, and to nothing else, if that may be

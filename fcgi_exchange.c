@@ -604,16 +604,8 @@ static int client_wants(const fcgi_exchange *ex)
  * to it have to be given up? */
 static void press(fcgi_exchange *ex)
 {
-    fcgi_instant when = fcgi_backend_press_time(ex->conn);
-
-    if (!when || ex->heard) {
-        return;
-    }
-    if (ex->wait.said_at < when) {
-        fcgi_wait_until(&ex->wait, when);
-    }
-    else {
-        fcgi_backend_press(ex->conn);
+    if (!ex->heard) {
+        fcgi_backend_press_in_time(ex->conn, ex->wait.said_at, &ex->wait);
     }
 }
 

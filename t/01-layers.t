@@ -81,7 +81,8 @@ my %MAY_INCLUDE = (
     fcgi_head           => [],
     fcgi_stderr         => [qw(fcgi_log)],
     fcgi_backend        => [qw(fcgi_clock fcgi_address fcgi_backlog
-                               fcgi_conn fcgi_line fcgi_idle fcgi_outcome)],
+                               fcgi_conn fcgi_line fcgi_idle fcgi_outcome
+                               fcgi_wait)],
     fcgi_backlog        => [qw(fcgi_bell)],
     fcgi_notice         => [qw(fcgi_clock fcgi_idle fcgi_line fcgi_thread)],
     fcgi_idle           => [qw(fcgi_clock fcgi_conn fcgi_socket fcgi_thread)],

@@ -314,7 +314,7 @@ static int wait_readable(int fd)
  * connection has ended. */
 static int use_connection(struct client *client, fcgi_conn *conn, char byte)
 {
-    fcgi_instant press_at = fcgi_backend_press_time(conn);
+    fcgi_wait wait = { 0, 0, 0 };
     apr_os_sock_t fd;
     char back = 0;
 
@@ -322,7 +322,8 @@ static int use_connection(struct client *client, fcgi_conn *conn, char byte)
         || send(fd, &byte, 1, MSG_NOSIGNAL) != 1) {
         return 0;
     }
-    if (press_at && perhaps(client, 4)) {
+    fcgi_backend_press_in_time(conn, 0, &wait);
+    if (wait.wake_at && perhaps(client, 4)) {
         fcgi_backend_press(conn);
     }
     if (!wait_readable(fd) || recv(fd, &back, 1, 0) != 1) {
