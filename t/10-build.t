@@ -6,6 +6,7 @@ use warnings;
 use Cwd qw(abs_path);
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Build;
 use Client;
 use FcgiApp;
 use Httpd;
@@ -18,21 +19,7 @@ my ($VERSION) = Private::slurp("$TOP/fcgi_version.h")
 my $APXS = $ENV{APXS}
     || (grep { -x } map { "/usr/bin/$_" } qw(apxs apxs2))[0]
     or plan skip_all => 'apxs is not here';
-
-# What a make around the tests hands down.
-delete @ENV{qw(MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES LTFLAGS DESTDIR
-               CFLAGS V)};
-
-# A copy of what the module is built from, in a directory of its own.
-sub copy_of_sources {
-    my $dir = Private::temp_dir('build');
-    mkdir "$dir/proxy", 0755;
-    for my $file (glob "$TOP/*.c $TOP/*.h $TOP/Makefile $TOP/proxy/*.[ch]") {
-        my ($name) = $file =~ m{^\Q$TOP\E/(.+)$};
-        Private::spew("$dir/$name", Private::slurp($file));
-    }
-    return $dir;
-}
+Build::leave_make();
 
 my $dist = Private::temp_dir('dist');
 
@@ -40,7 +27,7 @@ my $dist = Private::temp_dir('dist');
 sub unpacked {
     my $dir = "$dist";
     my $file = "$dir/packed.tar.gz";
-    my ($status, $output) = make($TOP, 'dist', "DIST=$file");
+    my ($status, $output) = Build::make($TOP, 'dist', "DIST=$file");
     is($status, 0, 'make dist') or diag $output;
     is((Private::run('tar', '-C', "$dir", '-xf', $file))[0], 0, 'unpacked');
     my $top = "$dir/mod_fastcgi_handler-" . $VERSION =~ tr/-/~/r;
@@ -48,12 +35,6 @@ sub unpacked {
     is_deeply([grep { m{\.(?:l?o|slo|la|so|profraw)$|/\.git/|/build/} }
                files_below($top)], [], 'nothing that was built is in it');
     return $top;
-}
-
-sub make {
-    my ($dir, @arguments) = @_;
-    return Private::run('make', '--no-print-directory', '-C', "$dir",
-                        @arguments);
 }
 
 sub names_in {
@@ -139,7 +120,7 @@ subtest 'make and make install' => sub {
     my $dir = unpacked();
     my $before = names_in($dir);
     my @plain = ('APXS=' . plain_apxs(), 'CPPFLAGS=-D_FORTIFY_SOURCE=2');
-    my ($status, $output) = make($dir, 'V=1', @plain);
+    my ($status, $output) = Build::make($dir, 'V=1', @plain);
     is($status, 0, 'make builds') or diag $output;
     like($output, qr/-Wall -Wextra/, 'with warnings on');
     unlike($output, qr/warning:|error:/i, 'and there is none');
@@ -150,14 +131,15 @@ subtest 'make and make install' => sub {
     ok(-f "$dir/proxy/.libs/mod_proxy_fastcgi.so", 'and the second one');
     ok_hardened($dir);
 
-    unlike((make($dir, @plain))[1], qr/Building/,
+    unlike((Build::make($dir, @plain))[1], qr/Building/,
            'a second make has nothing to do');
     my $later = time + 2;
     utime $later, $later, "$dir/fcgi_record.h";
-    like((make($dir, '-n'))[1], qr/Building/, 'a changed header builds again');
+    like((Build::make($dir, '-n'))[1], qr/Building/,
+         'a changed header builds again');
 
     my $root = "$dir/destdir";
-    ($status, $output) = make($dir, 'install', "DESTDIR=$root");
+    ($status, $output) = Build::make($dir, 'install', "DESTDIR=$root");
     is($status, 0, 'make install') or diag $output;
     is_deeply([sort(files_below($root))],
               [map { "$root$modules/mod_$_.so" }
@@ -170,14 +152,14 @@ subtest 'make and make install' => sub {
     serves_with("$root$modules/mod_fastcgi_handler.so");
 
     Private::run('rm', '-rf', $root);
-    make($dir, 'clean');
+    Build::make($dir, 'clean');
     is(names_in($dir), $before, 'make clean leaves the sources alone');
     unlike(names_in("$dir/proxy"), qr/\.l|\.s|\.o/, 'in both folders');
 };
 
 # -a needs Debian's a2enmod, which here must not touch the system's httpd.
 subtest 'the single command of apxs' => sub {
-    my $dir = copy_of_sources();
+    my $dir = Build::copy_of_sources();
     my $into = Private::temp_dir('installed');
     my $enables = -x '/usr/sbin/a2enmod';
     mkdir "$into/$_" for qw(modules conf conf/mods-available
@@ -205,8 +187,8 @@ EOC
 };
 
 subtest 'without apxs' => sub {
-    my $dir = copy_of_sources();
-    my ($status, $output) = make($dir, 'APXS=/nowhere/apxs');
+    my $dir = Build::copy_of_sources();
+    my ($status, $output) = Build::make($dir, 'APXS=/nowhere/apxs');
     isnt($status, 0, 'make fails');
     like($output, qr{^/nowhere/apxs is not here.*apache2-dev}s,
          'and names the package');

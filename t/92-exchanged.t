@@ -7,8 +7,8 @@ use strict;
 use warnings;
 use FindBin qw($Bin);
 use lib "$Bin/lib";
+use Build;
 use Client;
-use Cwd qw(abs_path);
 use FcgiApp;
 use File::Copy qw(copy);
 use Httpd;
@@ -16,10 +16,10 @@ use JSON::PP ();
 use Private;
 use Test::More;
 
-my $TOP = abs_path("$Bin/..");
 my $BACKENDS = 60;      # beside the one that is asked
 
 plan skip_all => 'it builds its own' if $ENV{MODULE_SO};
+Build::leave_make();
 my $dir = Private::temp_dir('exchanged');
 my $module = "$dir/module.so";
 
@@ -33,23 +33,16 @@ sub put {
 }
 
 # One that measures to longer times, so that an account is larger.
-sub build_other {
-    for my $file (glob "$TOP/*.c $TOP/*.h $TOP/Makefile") {
-        my ($name) = $file =~ m{([^/]+)$};
-        my $text = Private::slurp($file);
-        $text =~ s/(#define FCGI_HISTOGRAM_END +)36\b/${1}60/
-            or $name ne 'fcgi_tally.h' or die 'where does a histogram end?';
-        Private::spew("$dir/other/$name", $text);
-    }
-    local @ENV{qw(MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES)};
-    my ($status, $output) = Private::run(
-        'make', '-C', "$dir/other", '.libs/mod_fastcgi_handler.so');
-    is($status, 0, 'it builds') or diag $output;
-    return "$dir/other/.libs/mod_fastcgi_handler.so";
-}
+my $other = Build::copy_of_sources();
+my $header = "$other/fcgi_tally.h";
+Private::spew($header, Private::slurp($header)
+    =~ s/(#define FCGI_HISTOGRAM_END +)36\b/${1}60/r);
+isnt(Private::slurp($header), Private::slurp("$Bin/../fcgi_tally.h"),
+     'another layout');
+my ($status, $output) = Build::make($other, '.libs/mod_fastcgi_handler.so');
+is($status, 0, 'it builds') or diag $output;
 
 put(Httpd::module_file());
-my $other = build_other();
 my $app = FcgiApp->start(sub {
     my ($c) = @_;
     while ($c->read_request(60)) {
@@ -86,7 +79,7 @@ sub ask {
 
 is(ask(20), 20, 'requests before');
 is_deeply({ asked() }, { $app->handler => 20 }, 'are counted');
-put($other);
+put("$other/.libs/mod_fastcgi_handler.so");
 $httpd->graceful;
 is(ask(20), 20, 'requests afterwards');
 my %asked = asked();
