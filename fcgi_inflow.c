@@ -22,9 +22,14 @@
  * what one read may give beyond that. */
 #define STREAM_MEMORY (4 * FCGI_INFLOW_AHEAD)
 
-/* So much of a held body is made ready to be written at a time, in whole
- * records; what is in a file stays there, or is mapped into memory. */
-#define HELD_PART (8 * 65535)
+/*
+ * So much of a held body is made ready to be written at a time; what is in a
+ * file stays there, or is mapped into memory. Eight full records, and whole
+ * pages, as APR maps nothing that begins within a page: it reads it in pieces
+ * of 8000 bytes. With parts of 8 * 65535 bytes an upload of 16 MB over TCP
+ * takes 15 % more of httpd's processor time.
+ */
+#define HELD_PART (480 * 1024)
 
 fcgi_inflow *fcgi_inflow_create(request_rec *r, const fcgi_terms *terms)
 {
