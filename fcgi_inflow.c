@@ -27,7 +27,7 @@
  * file stays there, or is mapped into memory. Eight full records, and whole
  * pages, as APR maps nothing that begins within a page: it reads it in pieces
  * of 8000 bytes. With parts of 8 * 65535 bytes an upload of 16 MB over TCP
- * takes 15 % more of httpd's processor time.
+ * takes a fifth more of httpd's processor time.
  */
 #define HELD_PART (480 * 1024)
 
