@@ -109,7 +109,8 @@ sub check_body {
     return $request;
 }
 
-for my $size (0, 1, 65535, 65536, 5 * 1024 * 1024) {
+for my $size (0, 1, 61_440, 61_441, 65_535, 65_536, 491_520, 491_521,
+              5 * 1024 * 1024) {
     my $body = Bytes::mixed($size);
     subtest "$size bytes" => sub {
         for my $path ('/', '/stream') {

@@ -195,9 +195,11 @@ subtest 'a large body' => sub {
     }
 };
 
-subtest 'every size round the limits of memory' => sub {
+subtest 'every size round the limits of memory and of records' => sub {
     my $conn = Client->connect($httpd->port);
-    for my $size (0, 1, 8191 .. 8193, 65_534 .. 65_537, 131_069 .. 131_073) {
+    for my $size (0, 1, 8191 .. 8193, 61_439 .. 61_441, 65_534 .. 65_537,
+                  122_879 .. 122_881, 131_069 .. 131_073,
+                  491_519 .. 491_521, 983_039 .. 983_041) {
         my $body = Bytes::numbered($size);
         for my $how ("Content-Length: $size", $CHUNKED) {
             my $bytes = $how eq $CHUNKED
