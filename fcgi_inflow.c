@@ -22,14 +22,9 @@
  * what one read may give beyond that. */
 #define STREAM_MEMORY (4 * FCGI_INFLOW_AHEAD)
 
-/*
- * So much of a held body is made ready to be written at a time; what is in a
- * file stays there, or is mapped into memory. Eight full records, and whole
- * pages, as APR maps nothing that begins within a page: it reads it in pieces
- * of 8000 bytes. With parts of 8 * 65535 bytes an upload of 16 MB over TCP
- * takes a fifth more of httpd's processor time.
- */
-#define HELD_PART (480 * 1024)
+/* So much of the body is made ready to be written at a time: one record, of
+ * whole pages, so that sendfile() has none to split. */
+#define PART (60 * 1024)
 
 fcgi_inflow *fcgi_inflow_create(request_rec *r, const fcgi_terms *terms)
 {
@@ -239,9 +234,9 @@ apr_status_t fcgi_inflow_next(fcgi_inflow *inflow, int all_sent)
         fcgi_spool_reclaim(inflow->held);
     }
     return inflow->is_streamed
-               ? fcgi_spool_take(inflow->held, inflow->bb, HELD_PART)
+               ? fcgi_spool_take(inflow->held, inflow->bb, PART)
                : fcgi_spool_copy(inflow->held, inflow->bb, inflow->queued,
-                                 HELD_PART);
+                                 PART);
 }
 
 void fcgi_inflow_rest(fcgi_inflow *inflow)

@@ -36,11 +36,19 @@
      | APR_FOPEN_APPEND | APR_FOPEN_BINARY)
 
 /*
- * A filter that reads what was given gets pieces of this size: a mapping of
- * megabytes, as is APR's way, would count as the process's memory. Where
- * httpd may not send from the file, it reads until it has more than
- * FlushMaxThreshold (64 KB) and waits with a thread for a client that does
- * not even take the last of these pieces. So they are small.
+ * Bytes of the file that are not sent from there are read, in pieces of this
+ * size. Mapping them, as is APR's way, would count as the process's memory,
+ * and end the process where the file cannot be read any more; and APR maps
+ * nothing that begins within a page. With pieces of APR's size, 8000 bytes, an
+ * upload of 16 MB over TCP takes a tenth more of httpd's processor time.
+ */
+#define READ_PIECE (64 * 1024)
+
+/*
+ * The same for httpd's output filters. Where httpd may not send from the file,
+ * it reads until it has more than FlushMaxThreshold (64 KB) and waits with a
+ * thread for a client that does not even take the last of these pieces. So they
+ * are small.
  */
 #define GIVEN_PIECE (16 * 1024)
 
@@ -550,10 +558,8 @@ static apr_status_t lend(fcgi_spool *spool, apr_off_t start, apr_size_t len,
     }
     *lent =
         apr_bucket_file_create(file, start, len, spool->given, spool->list);
-    if (own) {
-        apr_bucket_file_enable_mmap(*lent, 0);
-        apr_bucket_file_set_buf_size(*lent, GIVEN_PIECE);
-    }
+    apr_bucket_file_enable_mmap(*lent, 0);
+    apr_bucket_file_set_buf_size(*lent, own ? GIVEN_PIECE : READ_PIECE);
     return APR_SUCCESS;
 }
 

@@ -203,7 +203,7 @@ apr_status_t fcgi_writer_stdin(fcgi_writer *writer, apr_bucket_brigade *body,
 
     while (rv == APR_SUCCESS && total) {
         apr_size_t part =
-            total < FCGI_WRITER_STDIN_LEN ? total : FCGI_WRITER_STDIN_LEN;
+            total < FCGI_MAX_CONTENT_LEN ? total : FCGI_MAX_CONTENT_LEN;
 
         rv = add_stdin(writer, body, part);
         *len += (apr_off_t)part;

@@ -13,14 +13,6 @@
 #include <apr_buckets.h>
 #include <apr_network_io.h>
 
-/*
- * The content of a STDIN record at the most: whole pages, so that no record of
- * a file begins within one, which sendfile() would send in two parts. With
- * records of 65535 bytes an upload of 16 MB to a unix socket takes 3 % more of
- * httpd's processor time.
- */
-#define FCGI_WRITER_STDIN_LEN (60 * 1024)
-
 typedef struct fcgi_writer {
     apr_pool_t *pool;
     apr_bucket_alloc_t *list;
