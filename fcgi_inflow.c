@@ -22,9 +22,13 @@
  * what one read may give beyond that. */
 #define STREAM_MEMORY (4 * FCGI_INFLOW_AHEAD)
 
-/* So much of the body is made ready to be written at a time: one record, of
- * whole pages, so that sendfile() has none to split. */
-#define PART (60 * 1024)
+/* So much of the body is made ready to be written at a time, in whole records:
+ * each time the spool is walked through from its start. */
+#define PART (8 * 65535)
+
+/* Of a body in a file, which is few buckets, but may have to be read: one
+ * record, of whole pages, so that sendfile() has none to split. */
+#define PART_OF_FILE (60 * 1024)
 
 fcgi_inflow *fcgi_inflow_create(request_rec *r, const fcgi_terms *terms)
 {
@@ -230,13 +234,15 @@ apr_off_t fcgi_inflow_left(const fcgi_inflow *inflow)
 
 apr_status_t fcgi_inflow_next(fcgi_inflow *inflow, int all_sent)
 {
+    apr_off_t part = inflow->held->file ? PART_OF_FILE : PART;
+
     if (all_sent) {
         fcgi_spool_reclaim(inflow->held);
     }
     return inflow->is_streamed
-               ? fcgi_spool_take(inflow->held, inflow->bb, PART)
+               ? fcgi_spool_take(inflow->held, inflow->bb, part)
                : fcgi_spool_copy(inflow->held, inflow->bb, inflow->queued,
-                                 PART);
+                                 part);
 }
 
 void fcgi_inflow_rest(fcgi_inflow *inflow)

@@ -25,8 +25,11 @@ my $app = FcgiApp->start(sub {
     my $request = $c->read_request or return;
     my $params = $request->{params};
     my $stdin = $request->{stdin};
+    my ($largest) = sort { $b <=> $a } map { length $_->{content} }
+        grep { $_->{type} == FCGI_STDIN } @{ $request->{records} };
     $c->report(request => {
         params => $params, length => length $stdin, md5 => md5_hex($stdin),
+        largest => $largest,
     });
     my $head = "Content-Type: text/plain\r\n\r\n";
     if ($params->{REQUEST_URI} =~ /hold/) {
@@ -189,7 +192,9 @@ subtest 'a large body' => sub {
         is_deeply([visible($spool)], [], 'the file has no name');
         $conn->send($encode->(substr $body, -1) . $end);
         is($conn->read_response->status, 200, 'the end');
-        check_seen($app->wait_report('request'), $body, $name);
+        my $seen = $app->wait_report('request');
+        check_seen($seen, $body, $name);
+        is($seen->{largest}, 60 * 1024, 'in records of whole pages');
         ok(Private::wait_until(5, sub { !held_files($spool) }),
            'the file is gone');
     }
@@ -219,7 +224,8 @@ subtest 'a body that fits into memory needs no file' => sub {
     is_deeply([held_files($spool)], [], 'no file');
     $conn->send('x');
     is($conn->read_response->status, 200, 'the end');
-    $app->wait_report('request');
+    is($app->wait_report('request')->{largest}, 65_535,
+       'in records as large as there are');
 };
 
 subtest '300 000 chunked bytes to PHP-FPM' => sub {
