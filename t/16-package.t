@@ -275,11 +275,8 @@ subtest 'installed, used, removed, purged' => sub {
     inside('dpkg', '--purge', $NAME);
     unlink glob("$root/etc/apache2/sites-enabled/*"),
         glob("$root/etc/apache2/{conf,mods}-enabled/php*"),
-        glob("$root/etc/apache2/mods-{available,enabled}/fastcgi_handler.*"),
-        glob("$root/etc/apache2/mods-{available,enabled}/proxy_fastcgi.*"),
-        glob("$root/etc/apache2/conf-{available,enabled}/$CONF.conf"),
-        # what a2dismod remembers
-        glob("$root/var/lib/apache2/{conf,module}/*/{$CONF,*fastcgi*}"),
+        glob("$root/etc/apache2/{conf,mods}-{available,enabled}/*fastcgi*"),
+        glob("$root/var/lib/apache2/{conf,module}/*/*fastcgi*"), # a2dismod's
         "$root/etc/apache2/mods-enabled/dir.conf",
         "$root/usr/lib/apache2/modules/mod_fastcgi_handler.so";
     Private::spew("$root/etc/apache2/ports.conf", "Listen 80\n");
