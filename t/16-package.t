@@ -277,6 +277,7 @@ subtest 'installed, used, removed, purged' => sub {
         glob("$root/etc/apache2/{conf,mods}-enabled/php*"),
         glob("$root/etc/apache2/{conf,mods}-{available,enabled}/*fastcgi*"),
         glob("$root/var/lib/apache2/{conf,module}/*/*fastcgi*"), # a2dismod's
+        glob("$root/var/log/apache2/*"),
         "$root/etc/apache2/mods-enabled/dir.conf",
         "$root/usr/lib/apache2/modules/mod_fastcgi_handler.so";
     Private::spew("$root/etc/apache2/ports.conf", "Listen 80\n");
